@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/reseal/reseal/store"
+)
+
+type jsonBackup struct {
+	Path      string          `json:"path"`
+	CreatedAt stamp           `json:"created_at"`
+	Bytes     int64           `json:"bytes"`
+	Keys      []jsonBackupKey `json:"keys"`
+}
+
+type jsonBackupKey struct {
+	Key     string `json:"key"`
+	Version uint64 `json:"version"`
+}
+
+func (a *app) backupCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "backup FILE",
+		Short: "Copy the store, with a list of the keys that the copy needs",
+		Long: `Copy the store as it is now to a new file that only you can read, check the copy,
+and remember which master key versions it needs. Readers and writers go on
+meanwhile. The copy is a store like this one and opens with the unseal slots of
+today, whatever becomes of slots and keys here.`,
+		Example: `  reseal backup copy.db`,
+		Args:    takes("FILE"),
+		RunE: a.runs(func(ctx context.Context, args []string) error {
+			return a.unsealed(ctx, func(s *store.Store) error { return a.backup(ctx, s, args[0]) })
+		}),
+	}
+}
+
+func (a *app) backup(ctx context.Context, s *store.Store, path string) error {
+	b, err := s.Backup(ctx, path)
+	if err != nil {
+		return err
+	}
+	out := jsonBackup{Path: b.Path, CreatedAt: stamp{b.CreatedAt}, Bytes: b.Bytes, Keys: []jsonBackupKey{}}
+	var names []string
+	for _, k := range b.Keys {
+		out.Keys = append(out.Keys, jsonBackupKey(k))
+		names = append(names, fmt.Sprintf("%s version %d", k.Key, k.Version))
+	}
+	return a.emit(out, func(w io.Writer) {
+		fmt.Fprintf(w, "%s, %s bytes, needs %s\n", b.Path, thousands(b.Bytes), dash(strings.Join(names, ", ")))
+	})
+}
+
+type jsonAnchor struct {
+	StoreID    string `json:"store_id"`
+	Generation int64  `json:"generation"`
+	Digest     string `json:"digest"`
+}
+
+func (a *app) anchorCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "anchor",
+		Short: "Print how far the store has come, to be kept elsewhere",
+		Long: `Print the store's id, the number of changes it has had, and a digest of its
+authenticated state. Nothing inside a file can show that the whole file was
+replaced by an older copy of itself; an anchor kept elsewhere can: a lower
+generation, or the same with another digest, is another or an older copy.`,
+		Example: `  reseal anchor --json`,
+		Args:    takes(),
+		RunE: a.runs(func(ctx context.Context, _ []string) error {
+			return a.unsealed(ctx, func(s *store.Store) error {
+				v, err := s.Anchor(ctx)
+				if err != nil {
+					return err
+				}
+				return a.say(jsonAnchor(v), "store %s generation %d digest %s", v.StoreID, v.Generation, v.Digest)
+			})
+		}),
+	}
+}

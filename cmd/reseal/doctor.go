@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/reseal/reseal/store"
+)
+
+func (a *app) doctorCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "doctor",
+		Short: "Look for what needs attention, with the command that helps",
+		Long: `Look for drift and damage, dates that have passed or are pending, unfinished
+rotations, and files that others can read; name the versions of the schema, the
+driver and SQLite. Values are not opened: see reseal verify --deep. Exit code 3 if
+something needs attention.`,
+		Example: `  reseal doctor`,
+		Args:    takes(),
+		RunE:    a.runs(a.doctor),
+	}
+}
+
+// finding is something that needs attention.
+type finding struct {
+	What   string `json:"what"` // short and stable
+	Detail string `json:"detail"`
+	Remedy string `json:"remedy"`
+}
+
+type jsonDoctor struct {
+	OK       bool      `json:"ok"`
+	Findings []finding `json:"findings"`
+	Notes    []finding `json:"notes"`
+	Schema   int64     `json:"schema"`
+	Versions jsonBuild `json:"versions"`
+}
+
+// examination gathers findings, and notes of what is as it should be but good
+// to know.
+type examination struct {
+	app   *app
+	ctx   context.Context
+	s     *store.Store
+	found []finding
+	notes []finding
+}
+
+func (x *examination) find(what, remedy, format string, args ...any) {
+	x.found = append(x.found, finding{what, fmt.Sprintf(format, args...), x.app.completed(remedy)})
+}
+
+func (x *examination) note(what, remedy, format string, args ...any) {
+	x.notes = append(x.notes, finding{what, fmt.Sprintf(format, args...), x.app.completed(remedy)})
+}
+
+func (a *app) doctor(ctx context.Context, _ []string) error {
+	x := &examination{app: a, ctx: ctx, found: []finding{}, notes: []finding{}}
+	x.files()
+	err := a.unsealed(ctx, func(s *store.Store) error {
+		x.s = s
+		for _, look := range []func() error{x.records, x.keys, x.deleted, x.jobs, x.root} {
+			if err := look(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	v := buildVersions(ctx)
+	out := jsonDoctor{OK: len(x.found) == 0, Findings: x.found, Notes: x.notes, Schema: v.Schema, Versions: v}
+	if err := a.emit(out, func(w io.Writer) { a.doctorText(w, &out) }); err != nil || out.OK {
+		return err
+	}
+	return foundf("%s", plural(int64(len(x.found)), "finding"))
+}
+
+func (a *app) doctorText(w io.Writer, d *jsonDoctor) {
+	show := func(c color, mark string, fs []finding) {
+		for _, f := range fs {
+			fmt.Fprintf(w, "%s %s: %s\n", a.paint(w, c, mark), f.What, f.Detail)
+			if f.Remedy != "" {
+				fmt.Fprintf(w, "  run: %s\n", f.Remedy)
+			}
+		}
+	}
+	show(red, "✗", d.Findings)
+	show(yellow, "·", d.Notes)
+	if d.OK {
+		fmt.Fprintf(w, "%s nothing needs attention\n", a.paint(w, green, "✓"))
+	}
+	v := d.Versions
+	fmt.Fprintf(w, "schema %d, format %d, reseal %s, %s, SQLite %s, driver %s\n", d.Schema, v.Format, v.Version, v.Go, v.SQLite, v.Driver)
+}
+
+// files looks at the modes of the store's files and of those that unseal it.
+func (x *examination) files() {
+	a := x.app
+	paths := []string{a.db, a.db + "-wal", a.db + "-shm"}
+	if src, err := a.configured(); err == nil {
+		paths = append(paths, src.keyFile, src.passphraseFile)
+	}
+	for _, p := range paths {
+		info, err := os.Stat(p)
+		if p == "" || err != nil || runtime.GOOS == "windows" {
+			continue
+		}
+		if perm := info.Mode().Perm(); perm&0o077 != 0 {
+			x.find("file mode", "chmod 600 "+shellQuote(p), "%s has mode %04o: others can read or write it", p, perm)
+		}
+	}
+}
+
+// records checks what verify without --deep does.
+func (x *examination) records() error {
+	r, err := x.s.Verify(x.ctx, store.VerifyOptions{})
+	if err != nil {
+		return err
+	}
+	for _, f := range r.Failures {
+		what, of := "damage", f.Secret
+		if f.Secret == "" {
+			of = f.Key
+		}
+		if strings.HasPrefix(f.Remedy, "reseal set-key ") {
+			what = "drift"
+		}
+		x.find(what, f.Remedy, "%s version %d: %s", dash(of), f.Version, f.Error)
+	}
+	return nil
+}
+
+// behind notes data keys that older versions of an enabled key wrap.
+func (x *examination) behind(k *store.KeyInfo) {
+	var n int64
+	for _, v := range k.Versions {
+		if v.Version != k.PrimaryVersion {
+			n += v.DataKeys
+		}
+	}
+	if n > 0 && k.State == store.Enabled {
+		x.note("behind", "reseal rotate run --key "+k.Name, "%s under older versions of key %s", plural(n, "data key"), k.Name)
+	}
+}
+
+func (x *examination) keys() error {
+	keys, err := x.s.Keys(x.ctx)
+	if err != nil {
+		return err
+	}
+	now := x.app.now()
+	for i := range keys {
+		k := &keys[i]
+		x.behind(k)
+		needed := k.Dependents.Any()
+		switch {
+		case k.State == store.Disabled && needed:
+			x.find("disabled key", "reseal key enable "+k.Name, "key %s is disabled and %s", k.Name, k.Dependents)
+		case k.State == store.PendingDeletion && needed:
+			x.find("pending deletion", "reseal key cancel-deletion "+k.Name, "key %s may be destroyed from %s and is %s", k.Name, date(k.DeletionAt), k.Dependents)
+		case k.State == store.PendingDeletion && now.After(k.DeletionAt):
+			x.note("pending deletion", "reseal sweep", "the date of key %s has passed", k.Name)
+		case k.State == store.PendingDeletion:
+			x.note("pending deletion", "reseal key cancel-deletion "+k.Name, "key %s may be destroyed from %s; nothing needs it", k.Name, date(k.DeletionAt))
+		}
+	}
+	return nil
+}
+
+func (x *examination) deleted() error {
+	secrets, err := x.s.List(x.ctx, store.ListOptions{Deleted: true})
+	if err != nil {
+		return err
+	}
+	now := x.app.now()
+	for _, s := range secrets {
+		needs := strings.Join(s.EffectiveKeys, ", ")
+		if now.After(s.PurgeAt) {
+			x.note("deleted secret", "reseal sweep", "the date of %s has passed; until it is purged it needs key %s", s.Name, needs)
+			continue
+		}
+		x.note("deleted secret", "reseal restore "+s.Name, "%s may be purged from %s and needs key %s until then", s.Name, date(s.PurgeAt), needs)
+	}
+	return nil
+}
+
+func (x *examination) jobs() error {
+	jobs, err := x.s.Jobs(x.ctx)
+	if err != nil {
+		return err
+	}
+	for _, j := range jobs {
+		switch {
+		case j.State == store.JobPaused:
+			x.find("unfinished rotation", "reseal rotate resume "+j.ID, "from %s to %s is paused, %s left", j.From, j.To, plural(j.Remaining, "version"))
+		case j.State.Open():
+			x.find("unfinished rotation", j.Command(), "from %s to %s is %s, %s left", j.From, j.To, j.State, plural(j.Remaining, "version"))
+		}
+	}
+	return nil
+}
+
+func (x *examination) root() error {
+	rotating, err := x.s.RootRotating(x.ctx)
+	if err == nil && rotating {
+		x.find("unfinished root rotation", "reseal unseal rotate-root", "master keys and slots cannot change until it is finished")
+	}
+	return err
+}

@@ -1,0 +1,174 @@
+package rotate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/reseal/reseal/store"
+)
+
+// maxFailures is how many failures a report tells one by one.
+const maxFailures = 1000
+
+// pass goes once through everything that is left. What failed in it has failed
+// for good if the pass moved nothing: another would only fail again.
+func (r *run) pass() error {
+	r.report.Failures, r.report.Failed = nil, 0
+	before := r.report.Moved
+	steps := r.gentle
+	if r.o.Fast && r.job.ByVersion() {
+		steps = r.fast
+	}
+	if err := steps(); err != nil {
+		return err
+	}
+	if r.report.Moved > before {
+		return nil
+	}
+	left, err := r.job.Remaining(r.ctx)
+	if err != nil || left == 0 {
+		return err
+	}
+	if r.report.Failed == 0 {
+		r.report.Failed = left
+		r.report.Failures = []store.Failure{{
+			Key:    r.report.From,
+			Error:  fmt.Sprintf("%d data keys under it belong to no secret", left),
+			Remedy: "reseal verify",
+		}}
+	}
+	return ErrIncomplete
+}
+
+// gentle takes one batch after the other, each whole in its transaction.
+func (r *run) gentle() error {
+	var after int64
+	for {
+		if err := r.ctx.Err(); err != nil {
+			return err
+		}
+		b, err := r.job.Step(r.ctx, after, r.rows, r.o.BatchTime)
+		if errors.Is(err, store.ErrJobPaused) {
+			err = r.wait()
+			if err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			return err
+		}
+		r.account(b)
+		if b.End {
+			return nil
+		}
+		after = b.Last
+		r.rest(b.Held)
+	}
+}
+
+// fast has the next batch prepared while one is written.
+func (r *run) fast() error {
+	ctx, stop := context.WithCancel(r.ctx)
+	ahead := r.prepare(ctx)
+	defer func() {
+		stop()
+		for range ahead {
+		}
+	}()
+	for p := range ahead {
+		if err := errors.Join(p.err, r.ctx.Err()); err != nil {
+			return err
+		}
+		b, err := r.job.Apply(r.ctx, p.batch)
+		for errors.Is(err, store.ErrJobPaused) {
+			if err = r.wait(); err == nil {
+				b, err = r.job.Apply(r.ctx, p.batch)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		r.account(b)
+		r.rest(b.Held)
+	}
+	return r.ctx.Err()
+}
+
+type preparation struct {
+	batch *store.Prepared
+	err   error
+}
+
+// prepare reads and rewraps batch after batch in a goroutine, at most one ahead
+// of the one that is taken. It closes the channel at the end of the pass, after
+// an error, and when ctx is cancelled.
+func (r *run) prepare(ctx context.Context) <-chan preparation {
+	out := make(chan preparation)
+	rows := r.o.Batch
+	go func() {
+		defer close(out)
+		var after int64
+		for ctx.Err() == nil {
+			p, err := r.job.Prepare(ctx, after, rows)
+			select {
+			case out <- preparation{p, err}:
+			case <-ctx.Done():
+				return
+			}
+			if err != nil || p.End() {
+				return
+			}
+			after = p.Last()
+		}
+	}()
+	return out
+}
+
+// account adds a batch to the report and sizes the next one.
+func (r *run) account(b store.Batch) {
+	rep := &r.report
+	rep.Moved += int64(b.Moved)
+	rep.Failed += int64(len(b.Failures))
+	room := maxFailures - len(rep.Failures)
+	rep.Failures = append(rep.Failures, b.Failures[:min(room, len(b.Failures))]...)
+	rep.Batches++
+	rep.LongestLock = max(rep.LongestLock, b.Held)
+	if t := time.Since(r.began).Seconds(); t > 0 {
+		rep.Rate = float64(rep.Moved) / t
+	}
+	r.resize(b)
+	r.progress(Moving)
+}
+
+// resize makes the next batch such that it takes BatchTime, at most twice as
+// large as this one.
+func (r *run) resize(b store.Batch) {
+	if b.Held <= 0 {
+		return
+	}
+	fits := float64(r.rows) * float64(r.o.BatchTime) / float64(b.Held)
+	r.rows = int(max(1, min(fits, float64(2*r.rows), float64(r.o.Batch))))
+}
+
+// rest lets other writers in after a batch that held the lock for so long.
+func (r *run) rest(held time.Duration) {
+	pause := r.o.Pause
+	if pause == 0 && !r.o.Fast {
+		pause = max(DefaultPause, held/4)
+	}
+	if pause <= 0 {
+		return
+	}
+	select {
+	case <-r.ctx.Done():
+	case <-time.After(pause):
+	}
+}
+
+// wait stays with a paused job until it is resumed.
+func (r *run) wait() error {
+	r.progress(Paused)
+	return r.job.Wait(r.ctx)
+}

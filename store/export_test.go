@@ -1,0 +1,49 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/reseal/reseal/crypto"
+)
+
+// BeginRootRotation runs phase one of RotateRoot and stops there, as a crash
+// would.
+func BeginRootRotation(ctx context.Context, s *Store, o RotateRootOptions) error {
+	p, err := s.planRoot(ctx, o)
+	if err != nil {
+		return err
+	}
+	return s.addRoot(ctx, p)
+}
+
+// HeldKeys returns the material of the keys that an unsealed store has in
+// memory, by what they are.
+func HeldKeys(s *Store) map[string][]byte {
+	held := map[string][]byte{"integrity key": material32(s.keys.integrity)}
+	for _, r := range s.keys.roots.all() {
+		held["root key "+r.id.String()] = material32(r.key)
+	}
+	s.keys.mu.RLock()
+	defer s.keys.mu.RUnlock()
+	for row, m := range s.keys.materials {
+		held[fmt.Sprintf("master key version %d", row)] = material32(m.key)
+	}
+	return held
+}
+
+// material32 returns a key's bytes, from the only text that has them.
+func material32(k *crypto.Key) []byte {
+	text, err := crypto.EncodeKeyFile(k)
+	if err != nil {
+		panic(err)
+	}
+	_, line, _ := bytes.Cut(text, []byte("reseal-key-v1:"))
+	raw, err := hex.DecodeString(string(line[:2*crypto.KeySize]))
+	if err != nil {
+		panic(err)
+	}
+	return raw
+}

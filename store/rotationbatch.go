@@ -1,0 +1,275 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/reseal/reseal/crypto"
+)
+
+// Batch says what one short transaction of a rotation did.
+type Batch struct {
+	Moved    int           // data keys under the target now
+	Secrets  int           // whole secrets, when going from key to key
+	Failures []Failure     // what was left where it is, and why
+	Last     int64         // where the next batch of this pass begins
+	End      bool          // nothing is left behind Last
+	Held     time.Duration // how long the write lock was held
+}
+
+// Step moves the next data keys, or whole secrets, behind after in one
+// transaction: reading, cryptography and writing. Begin a pass with after 0; go
+// on with Batch.Last until Batch.End. It takes about rows data keys, and from
+// key to key stops after box, but always takes one whole secret. What does not
+// open is left as it is and told. Cancelling ctx does not tear a batch.
+//
+// Errors: ErrJobPaused, ErrJobCancelled, ErrJobRunning when another process
+// took the job over; ErrKeyUnavailable when the target was disabled.
+func (r *Rotation) Step(ctx context.Context, after int64, rows int, box time.Duration) (Batch, error) {
+	if !r.ByVersion() {
+		return r.transact(ctx, func(m *mover) (Batch, error) { return r.moveSecrets(m, after, rows, box) })
+	}
+	out, err := r.transact(ctx, func(m *mover) (Batch, error) {
+		b, err := r.read(m, after, rows)
+		if err != nil {
+			return Batch{}, err
+		}
+		return b.write(m)
+	})
+	if errors.Is(err, errChanged) {
+		return out, damaged("a range of data keys behind %d changed fewer rows than were read in the same transaction", after)
+	}
+	return out, err
+}
+
+// transact runs one batch in a write transaction that re-reads the job and the
+// target, and accounts for it.
+func (r *Rotation) transact(ctx context.Context, fn func(*mover) (Batch, error)) (Batch, error) {
+	var out Batch
+	var job *jobRow
+	var began time.Time
+	err := r.s.write(ctx, func(t *tx) error {
+		began = time.Now()
+		t.live = t.ctx // what has begun is finished
+		j, err := r.hold(t)
+		if err != nil {
+			return err
+		}
+		m, err := r.mover(t)
+		if err != nil {
+			return err
+		}
+		if out, err = fn(m); err != nil {
+			return err
+		}
+		j.Done += int64(out.Moved)
+		j.ToVersion = m.kv.number
+		if out.Moved+out.Secrets > 0 {
+			r.audit(t, "rotate-batch", map[string]any{
+				"to_version": m.kv.number, "data_keys": out.Moved, "secrets": out.Secrets, "failures": len(out.Failures),
+			})
+		}
+		job = j
+		return r.save(t, j)
+	})
+	if err != nil {
+		return Batch{}, err
+	}
+	out.Held = time.Since(began)
+	r.committed(job)
+	return out, nil
+}
+
+// mover returns what wraps under the target's primary version, read in this
+// transaction.
+func (r *Rotation) mover(t *tx) (*mover, error) {
+	to, err := t.key(r.scope.to)
+	if err != nil {
+		return nil, err
+	}
+	return t.mover(to)
+}
+
+// Prepared is a batch of data keys with their new wraps, not yet written.
+type Prepared struct {
+	batch *batch
+	limit int
+	kv    int64 // the target version's row
+}
+
+// Last returns where the next batch begins.
+func (p *Prepared) Last() int64 { return p.batch.last }
+
+// End reports that nothing is left behind Last.
+func (p *Prepared) End() bool { return p.batch.end }
+
+// Prepare reads the next data keys and makes their new wraps on a reader's
+// connection, so that only Apply holds the write lock. Unlike the other methods
+// it may run beside them. It is for rotations that are ByVersion.
+func (r *Rotation) Prepare(ctx context.Context, after int64, rows int) (*Prepared, error) {
+	p := &Prepared{limit: rows}
+	err := r.s.snapshot(ctx, func(q querier) error {
+		m, err := r.mover(r.s.newTx(ctx, q))
+		if err != nil {
+			return err
+		}
+		p.kv = m.kv.row
+		p.batch, err = r.read(m, after, rows)
+		return err
+	})
+	return p, err
+}
+
+// Apply writes a prepared batch, each new wrap only over the bytes that were
+// read. If one of them changed meanwhile, or the target did, it writes nothing
+// of it and takes a Step instead.
+func (r *Rotation) Apply(ctx context.Context, p *Prepared) (Batch, error) {
+	out, err := r.transact(ctx, func(m *mover) (Batch, error) {
+		if m.kv.row != p.kv {
+			return Batch{}, errChanged
+		}
+		return p.batch.write(m)
+	})
+	if errors.Is(err, errChanged) {
+		return r.Step(ctx, p.batch.after, p.limit, 0)
+	}
+	return out, err
+}
+
+var errChanged = errors.New("data keys changed while they were being rewrapped")
+
+// batch is data keys that were read together, with their new wraps.
+type batch struct {
+	after, last int64
+	end         bool
+	rows        []batchRow
+	old, new    []byte // crypto.WrappedSize bytes a row
+	failures    []Failure
+}
+
+type batchRow struct {
+	id     int64
+	source int64 // row of the master key version that wraps it now
+}
+
+const (
+	// oldVersions selects the versions of a master key that are not its
+	// primary: progress is what is still under them, not a saved place.
+	oldVersions = `
+		SELECT kv.id
+		FROM reseal_master_key_versions AS kv
+		JOIN reseal_master_keys AS k ON k.id = kv.master_key
+		WHERE k.id = ?1 AND kv.number <> k.primary_version`
+
+	selectBatch = `
+		SELECT d.id, d.master_key_version, d.wrapped, v.version_id
+		FROM reseal_data_keys AS d
+		LEFT JOIN reseal_secret_versions AS v ON v.id = d.id
+		WHERE d.id > ?2 AND d.master_key_version IN (` + oldVersions + `)
+		ORDER BY d.id
+		LIMIT ?3`
+
+	selectBatchOfPrefix = `
+		SELECT d.id, d.master_key_version, d.wrapped, v.version_id
+		FROM reseal_data_keys AS d
+		JOIN reseal_secret_versions AS v ON v.id = d.id
+		JOIN reseal_secrets AS s ON s.id = v.secret
+		WHERE d.id > ?2 AND d.master_key_version IN (` + oldVersions + `) AND substr(s.name, 1, length(?4)) = ?4
+		ORDER BY d.id
+		LIMIT ?3`
+)
+
+// read reads the next rows of a version rotation and rewraps each in memory.
+func (r *Rotation) read(m *mover, after int64, limit int) (*batch, error) {
+	b := &batch{
+		after: after,
+		last:  after,
+		rows:  make([]batchRow, 0, limit),
+		old:   make([]byte, 0, limit*crypto.WrappedSize),
+		new:   make([]byte, 0, limit*crypto.WrappedSize),
+	}
+	query, args := selectBatch, []any{r.scope.from, after, limit}
+	if r.scope.prefix != "" {
+		query, args = selectBatchOfPrefix, append(args, r.scope.prefix)
+	}
+	rows, err := m.t.q.QueryContext(m.t.ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	failed, n, err := b.scan(m, rows)
+	if err != nil {
+		return nil, err
+	}
+	b.end = n < limit
+	for _, f := range failed {
+		failure, err := m.t.describeFailure(f.batchRow, m.source(f.source), f.err)
+		if err != nil {
+			return nil, err
+		}
+		b.failures = append(b.failures, failure)
+	}
+	return b, nil
+}
+
+type failedRow struct {
+	batchRow
+	err error
+}
+
+func (b *batch) scan(m *mover, rows *sql.Rows) (failed []failedRow, n int, err error) {
+	defer rows.Close()
+	var wrapped, rawID sql.RawBytes
+	for rows.Next() {
+		var row batchRow
+		if err := rows.Scan(&row.id, &row.source, &wrapped, &rawID); err != nil {
+			return nil, n, err
+		}
+		n++
+		b.last = row.id
+		if err := b.add(m, row, wrapped, rawID); err != nil {
+			failed = append(failed, failedRow{row, err})
+		}
+	}
+	return failed, n, rows.Err()
+}
+
+// add rewraps one data key.
+func (b *batch) add(m *mover, row batchRow, wrapped, rawID []byte) error {
+	if len(rawID) != len(crypto.ID{}) {
+		return damaged("its secret version is missing")
+	}
+	var id crypto.ID
+	copy(id[:], rawID)
+	out, err := m.rewrap(b.new, m.source(row.source), id, wrapped)
+	if err != nil {
+		return err
+	}
+	b.new = out
+	b.old = append(b.old, wrapped...)
+	b.rows = append(b.rows, row)
+	return nil
+}
+
+// describeFailure finds the names for a data key that cannot be moved.
+func (t *tx) describeFailure(row batchRow, from *source, cause error) (Failure, error) {
+	f := Failure{Error: cause.Error(), Remedy: "reseal verify --deep"}
+	if from.key != nil {
+		f.Key = from.key.name
+	}
+	err := t.queryRow(`
+		SELECT s.name, v.number
+		FROM reseal_secret_versions AS v
+		JOIN reseal_secrets AS s ON s.id = v.secret
+		WHERE v.id = ?`, row.id).Scan(&f.Secret, &f.Version)
+	if errors.Is(err, sql.ErrNoRows) {
+		return f, nil
+	}
+	var e *Error
+	if errors.As(cause, &e) && e.Detail != "" {
+		f.Error = e.Detail
+	}
+	f.Remedy = from.remedy(f.Secret, f.Version)
+	return f, err
+}

@@ -1,0 +1,102 @@
+package store
+
+import (
+	"slices"
+
+	"github.com/reseal/reseal/crypto"
+)
+
+const (
+	maxSpan = 1000 // ids that one statement covers
+	maxGap  = 64   // ids between two rows of one statement; more are not worth their zeros
+
+	// updateRange replaces the wraps of a range of rows by the packed bytes of
+	// ?1, each only where the row still holds the packed bytes of ?6. A row that
+	// is not in the batch has zeros there, which no wrap is.
+	updateRange = `
+		UPDATE reseal_data_keys
+		SET wrapped = substr(?1, (id - ?2) * 108 + 1, 108), master_key_version = ?3
+		WHERE id BETWEEN ?2 AND ?4 AND master_key_version = ?5 AND wrapped = substr(?6, (id - ?2) * 108 + 1, 108)`
+)
+
+// write puts the new wraps in place of the old ones.
+func (b *batch) write(m *mover) (Batch, error) {
+	out := Batch{Failures: b.failures, Last: b.last, End: b.end}
+	w := rangeWriter{batch: b, m: m}
+	for _, source := range b.sources() {
+		if err := w.writeSource(source); err != nil {
+			return out, err
+		}
+	}
+	out.Moved = len(b.rows)
+	return out, nil
+}
+
+func (b *batch) sources() []int64 {
+	var out []int64
+	for _, r := range b.rows {
+		if !slices.Contains(out, r.source) {
+			out = append(out, r.source)
+		}
+	}
+	return out
+}
+
+// rangeWriter packs rows into range statements, in buffers that it reuses.
+type rangeWriter struct {
+	*batch
+	m        *mover
+	old, new []byte
+}
+
+// writeSource writes the rows under one master key version, a range at a time.
+func (w *rangeWriter) writeSource(source int64) error {
+	var at []int // places in w.rows, of one range
+	for i, r := range w.rows {
+		if r.source != source {
+			continue
+		}
+		if n := len(at); n > 0 && (r.id-w.rows[at[0]].id >= maxSpan || r.id-w.rows[at[n-1]].id > maxGap) {
+			if err := w.writeRange(source, at); err != nil {
+				return err
+			}
+			at = at[:0]
+		}
+		at = append(at, i)
+	}
+	return w.writeRange(source, at)
+}
+
+// writeRange writes the rows at these places in one statement. Another number
+// of rows than there are means that one was changed since it was read, or
+// deleted.
+func (w *rangeWriter) writeRange(source int64, at []int) error {
+	const size = crypto.WrappedSize
+	first, last := w.rows[at[0]].id, w.rows[at[len(at)-1]].id
+	n := int(last-first+1) * size
+	w.old, w.new = zeros(w.old, n), zeros(w.new, n)
+	for _, i := range at {
+		to := int(w.rows[i].id-first) * size
+		copy(w.old[to:], w.batch.old[i*size:(i+1)*size])
+		copy(w.new[to:], w.batch.new[i*size:(i+1)*size])
+	}
+	res, err := w.m.t.exec(updateRange, w.new, first, w.m.kv.row, last, source, w.old)
+	if err != nil {
+		return err
+	}
+	changed, err := res.RowsAffected()
+	if err == nil && changed != int64(len(at)) {
+		err = errChanged
+	}
+	return err
+}
+
+// zeros returns n zero bytes, in buf if it has the room.
+func zeros(buf []byte, n int) []byte {
+	if cap(buf) < n {
+		return make([]byte, n, max(n, maxSpan*crypto.WrappedSize))
+	}
+	buf = buf[:n]
+	clear(buf)
+	return buf
+}

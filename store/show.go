@@ -1,0 +1,270 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"slices"
+
+	"github.com/reseal/reseal/crypto"
+)
+
+// Show returns everything about a secret but its values: the key it is
+// configured with, and the key version that really wraps each version, read
+// from the wraps. An unsealed store checks the record tag and opens every wrap;
+// one that does not open is ErrDamaged, whatever the row says.
+func (s *Store) Show(ctx context.Context, name string) (*SecretInfo, error) {
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	var info *SecretInfo
+	err := s.snapshot(ctx, func(q querier) error {
+		sec, err := existing(ctx, q, name)
+		if err != nil {
+			return err
+		}
+		keys, err := s.keyTable(ctx, q)
+		if err != nil {
+			return err
+		}
+		info, err = s.secretInfo(ctx, q, sec, keys)
+		return err
+	})
+	return info, err
+}
+
+// ListOptions chooses secrets. The zero value chooses all that are not deleted.
+type ListOptions struct {
+	Prefix   string // names that begin with it
+	Key      string // configured with, or wrapped by, this master key
+	TagKey   string // with this tag
+	TagValue string // of this value; only with TagKey, "" is any
+	Deleted  bool   // the deleted ones, instead of the live ones
+	After    string // names after this one, to go on from a page
+	Limit    int    // at most so many; 0 is all
+}
+
+// List returns secrets by name, each as Show does. A damaged one does not hide
+// the others: it is in the list with its Damage.
+func (s *Store) List(ctx context.Context, o ListOptions) ([]SecretInfo, error) {
+	var out []SecretInfo
+	err := s.snapshot(ctx, func(q querier) error {
+		keys, err := s.keyTable(ctx, q)
+		if err != nil {
+			return err
+		}
+		if o.Key != "" {
+			if _, err := loadKeyByName(ctx, q, o.Key); err != nil {
+				return err
+			}
+		}
+		return s.eachSecret(ctx, q, o, func(sec *secret) error {
+			info, err := s.secretInfo(ctx, q, sec, keys)
+			if errors.Is(err, ErrDamaged) {
+				info.Damage, info.Authenticated, err = err.Error(), false, nil
+			}
+			out = append(out, *info)
+			return err
+		})
+	})
+	return out, err
+}
+
+// eachSecret calls fn for the chosen secrets by name, a page at a time, so that
+// no statement is open while fn runs its own.
+func (s *Store) eachSecret(ctx context.Context, q querier, o ListOptions, fn func(*secret) error) error {
+	const page = 256
+	after, left := o.After, o.Limit
+	for {
+		n := page
+		if o.Limit > 0 {
+			n = min(page, left)
+		}
+		var batch []*secret
+		rows, err := q.QueryContext(ctx, selectSecret+`
+			WHERE s.id IN (
+				SELECT s.id
+				FROM reseal_secrets AS s
+				WHERE s.name > CAST(?1 AS TEXT) AND s.name >= CAST(?2 AS TEXT) AND substr(s.name, 1, length(?2)) = ?2
+				AND s.master_key IS NOT NULL AND (s.deleted_at IS NOT NULL) = ?3
+				AND (?4 = '' OR EXISTS (SELECT 1 FROM reseal_tags AS t WHERE t.secret = s.id AND t.key = ?4 AND ?5 IN ('', t.value)))
+				AND (?6 = '' OR s.master_key = (SELECT id FROM reseal_master_keys WHERE name = ?6) OR EXISTS (
+					SELECT 1
+					FROM reseal_secret_versions AS v
+					JOIN reseal_data_keys AS d ON d.id = v.id
+					JOIN reseal_master_key_versions AS kv ON kv.id = d.master_key_version
+					WHERE v.secret = s.id AND kv.master_key = (SELECT id FROM reseal_master_keys WHERE name = ?6)))
+				ORDER BY s.name
+				LIMIT ?7)
+			ORDER BY s.name, l.label`, after, o.Prefix, o.Deleted, o.TagKey, o.TagValue, o.Key, n)
+		if err != nil {
+			return err
+		}
+		if err := scanSecrets(rows, func(sec *secret) error { batch = append(batch, sec); return nil }); err != nil {
+			return err
+		}
+		for _, sec := range batch {
+			if err := errors.Join(ctx.Err(), fn(sec)); err != nil {
+				return err
+			}
+		}
+		left -= len(batch)
+		if len(batch) < n || o.Limit > 0 && left == 0 {
+			return nil
+		}
+		after = batch[len(batch)-1].name
+	}
+}
+
+// keyTable is every master key version by its row, with its key.
+type keyTable map[int64]*masterKey
+
+// keyTable reads all master keys. The records of those whose keys are used are
+// checked where they are used.
+func (s *Store) keyTable(ctx context.Context, q querier) (keyTable, error) {
+	keys, err := loadAllKeys(ctx, q)
+	table := keyTable{}
+	for _, k := range keys {
+		for _, v := range k.versions {
+			table[v.row] = k
+		}
+	}
+	return table, err
+}
+
+func (s *Store) secretInfo(ctx context.Context, q querier, sec *secret, keys keyTable) (*SecretInfo, error) {
+	info := &SecretInfo{
+		Name:          sec.name,
+		ConfiguredKey: sec.keyName,
+		CreatedAt:     fromMillis(sec.createdAt),
+		DeletedAt:     fromMillis(sec.deletedAt),
+		PurgeAt:       fromMillis(sec.purgeAt),
+		Authenticated: s.keys != nil,
+	}
+	if s.keys != nil {
+		if err := s.keys.checkSecret(sec); err != nil {
+			return info, err
+		}
+	}
+	var updatedAt int64
+	if err := q.QueryRowContext(ctx, `
+		SELECT description, updated_at
+		FROM reseal_secrets
+		WHERE id = ?`, sec.row).Scan(&info.Description, &updatedAt); err != nil {
+		return info, err
+	}
+	info.UpdatedAt = fromMillis(updatedAt)
+	var err error
+	if info.Tags, err = loadTags(ctx, q, sec.row); err != nil {
+		return info, err
+	}
+	if l, ok := sec.label(LabelCurrent); ok {
+		info.CurrentVersion = l.number
+	}
+	return info, s.addVersions(ctx, q, info, sec, keys)
+}
+
+func (s *Store) addVersions(ctx context.Context, q querier, info *SecretInfo, sec *secret, keys keyTable) error {
+	versions, err := loadDataKeys(ctx, q, sec.row)
+	if err != nil {
+		return err
+	}
+	if s.keys != nil && int64(len(versions)) != sec.versionCount {
+		return &Error{Op: "show", Secret: sec.name, ConfiguredKey: sec.keyName, Err: ErrDamaged,
+			Detail: plural(sec.versionCount, "version") + " expected, " + plural(int64(len(versions)), "version") + " found", Remedy: "reseal explain " + sec.name}
+	}
+	for _, d := range versions {
+		v := VersionInfo{Version: d.number, Labels: sec.labelsOf(d.row), CreatedAt: fromMillis(d.createdAt), Token: d.token}
+		if k := keys[d.keyVersion]; k != nil {
+			kv, _ := k.byRow(d.keyVersion)
+			v.EffectiveKey, v.EffectiveKeyVersion, v.Behind = k.name, kv.number, kv.number != k.primary
+			if err := s.proveWrap(ctx, q, sec, d, k, kv); err != nil {
+				return err
+			}
+		} else if s.keys != nil {
+			return &Error{Op: "show", Secret: sec.name, Version: d.number, Labels: v.Labels, ConfiguredKey: sec.keyName, Err: ErrDamaged,
+				Detail: "its data key, or the master key version that wraps it, is missing", Remedy: "reseal explain " + sec.name}
+		}
+		if v.EffectiveKey != sec.keyName {
+			info.Drift, v.Behind = true, false
+		}
+		info.Behind = info.Behind || v.Behind
+		if !slices.Contains(info.EffectiveKeys, v.EffectiveKey) {
+			info.EffectiveKeys = append(info.EffectiveKeys, v.EffectiveKey)
+		}
+		info.Versions = append(info.Versions, v)
+	}
+	slices.Sort(info.EffectiveKeys)
+	return nil
+}
+
+// proveWrap opens the wrap of a data key, so that what Show says of it is what
+// it is. A sealed store cannot.
+func (s *Store) proveWrap(ctx context.Context, q querier, sec *secret, d dataKey, k *masterKey, kv keyVersion) error {
+	if s.keys == nil {
+		return nil
+	}
+	wrapper, err := s.keys.unwrap(ctx, q, k, kv, true)
+	if err == nil {
+		err = wrapper.CheckWrap(d.wrapped, crypto.AppendDataKeyContext(nil, s.keys.storeID, d.versionID, k.id, kv.number))
+	}
+	if err != nil {
+		return s.versionError("show", sec, &d, k, kv, err)
+	}
+	return nil
+}
+
+func loadTags(ctx context.Context, q querier, secretRow int64) (map[string]string, error) {
+	rows, err := q.QueryContext(ctx, `SELECT key, value FROM reseal_tags WHERE secret = ? ORDER BY key`, secretRow)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	tags := map[string]string{}
+	for rows.Next() {
+		var k, v string
+		if err := rows.Scan(&k, &v); err != nil {
+			return nil, err
+		}
+		tags[k] = v
+	}
+	return tags, rows.Err()
+}
+
+// SetTags adds tags to a secret, and removes those whose value is "".
+func (s *Store) SetTags(ctx context.Context, name string, tags map[string]string) error {
+	return s.write(ctx, func(t *tx) error { return t.changeTags(name, tags) })
+}
+
+// SetTagsTx is SetTags in the caller's transaction.
+func (s *Store) SetTagsTx(ctx context.Context, caller *sql.Tx, name string, tags map[string]string) error {
+	return s.join(ctx, caller, func(t *tx) error { return t.changeTags(name, tags) })
+}
+
+func (t *tx) changeTags(name string, tags map[string]string) error {
+	if err := firstError(CheckName(name), checkTags(tags)); err != nil {
+		return err
+	}
+	sec, err := t.liveSecret("tag", name)
+	if err != nil {
+		return err
+	}
+	set := map[string]string{}
+	var removed []string
+	for k, v := range tags {
+		if v != "" {
+			set[k] = v
+			continue
+		}
+		removed = append(removed, k)
+		if _, err := t.exec(`DELETE FROM reseal_tags WHERE secret = ? AND key = ?`, sec.row, k); err != nil {
+			return err
+		}
+	}
+	if err := t.setTags(sec, set); err != nil {
+		return err
+	}
+	slices.Sort(removed)
+	t.audit(event{action: "tag", secret: name, detail: map[string]any{"set": set, "removed": removed}})
+	return nil
+}

@@ -1,0 +1,304 @@
+// Package store keeps secrets in one SQLite file, each version sealed under a
+// data key of its own, each data key wrapped by a named master key.
+//
+//	unseal slot ──unwraps──▶ root key ──unwraps──▶ master key version ──unwraps──▶ data key ──opens──▶ value
+//	(outside the file)       (memory only)         (row)                           (row)              (row)
+//
+// The key that a secret is configured with is the key that wraps every version
+// of it. [Store.SetKey] rewraps all of them in one transaction or changes
+// nothing; a master key that anything still needs cannot be destroyed.
+//
+// Use [Create] once and [Open] from then on, for a store in its own file. Use
+// [Init] once and [New] from then on, for a store beside a host's own tables
+// in the host's database; there the verbs whose names end in Tx join the
+// host's transaction, so that a row and its secret commit or roll back
+// together.
+//
+// Every error is one of this package's sentinels or wraps one; where there are
+// facts to tell it is an [*Error], with the command that fixes it.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/user"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/reseal/reseal/crypto"
+	"github.com/reseal/reseal/migrations"
+)
+
+// Store is an open store. It is safe for concurrent use, by goroutines and,
+// through the file, by processes.
+type Store struct {
+	opts Options
+	path string
+	keys *keyring // nil while sealed
+
+	own       bool                   // the store has its own file and connections
+	db        *sql.DB                // the writer's pool, or the host's
+	writer    *pinned                // only when own
+	updating  atomic.Pointer[sql.Tx] // the transaction of Update, on the writer's connection
+	readDB    *sql.DB                // only when own
+	readers   chan *pinned           // idle readers, nil for one not connected yet; only when own
+	writeLock chan struct{}          // held by the one writer of this process
+	done      chan struct{}          // closed by Close
+	closed    atomic.Bool
+}
+
+func (o *Options) filled() (Options, error) {
+	var f Options
+	if o != nil {
+		f = *o
+	}
+	if f.MaxValue == 0 {
+		f.MaxValue = DefaultMaxValue
+	}
+	if f.MaxValue < 1 || f.MaxValue > MaxValueLimit {
+		return f, invalid("MaxValue of %d: between 1 and %d bytes", f.MaxValue, MaxValueLimit)
+	}
+	if f.Now == nil {
+		f.Now = time.Now
+	}
+	if f.BusyTimeout == 0 {
+		f.BusyTimeout = DefaultBusy
+	}
+	if f.Logger == nil {
+		f.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	if f.KDF == nil {
+		f.KDF = crypto.DefaultKDF
+	}
+	if f.Actor == "" {
+		f.Actor = loginName()
+	}
+	if !plainText(f.Actor) || len(f.Actor) > 256 {
+		return f, invalid("actor: at most 256 bytes without control characters")
+	}
+	return f, nil
+}
+
+func loginName() string {
+	if u, err := user.Current(); err == nil && u.Username != "" && plainText(u.Username) && len(u.Username) <= 256 {
+		return u.Username
+	}
+	return "unknown"
+}
+
+// Open opens the store in the file at path and unseals it with cred. A schema
+// that is behind this release is brought up to it, after a backup.
+//
+// Errors: ErrNotAStore, ErrUnseal, ErrSchemaNewer, ErrSchemaAltered,
+// ErrReadOnly, ErrDamaged, ErrBusy.
+func Open(ctx context.Context, path string, cred Credential, opts *Options) (*Store, error) {
+	s, err := openFile(ctx, path, opts, &cred)
+	if err != nil {
+		return nil, fmt.Errorf("open store %q: %w", path, err)
+	}
+	return s, nil
+}
+
+// OpenSealed opens the store in the file at path without a credential: for
+// List, Show, Keys, Key, Jobs and Events, which then give what is recorded and
+// say that it is not authenticated. Everything else is ErrSealed.
+func OpenSealed(ctx context.Context, path string, opts *Options) (*Store, error) {
+	s, err := openFile(ctx, path, opts, nil)
+	if err != nil {
+		return nil, fmt.Errorf("open store %q: %w", path, err)
+	}
+	return s, nil
+}
+
+func openFile(ctx context.Context, path string, opts *Options, cred *Credential) (*Store, error) {
+	o, err := opts.filled()
+	if err != nil {
+		return nil, err
+	}
+	if err := checkFile(path); err != nil {
+		return nil, err
+	}
+	useOFDLocks()
+	if err := recognise(ctx, path, o); err != nil {
+		return nil, pathError(sqlError(err))
+	}
+	s := &Store{opts: o, path: path, own: true, writeLock: make(chan struct{}, 1), done: make(chan struct{})}
+	if err := s.connect(ctx); err != nil {
+		s.Close()
+		return nil, pathError(sqlError(err))
+	}
+	if err := s.prepare(ctx, s.writer, cred); err != nil {
+		s.Close()
+		return nil, sqlError(err)
+	}
+	return s, nil
+}
+
+func checkFile(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: there is no such file", ErrNotAStore)
+	case err != nil:
+		return pathError(err)
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%w: it is not a regular file", ErrNotAStore)
+	case info.Size() == 0:
+		return fmt.Errorf("%w: the file is empty", ErrNotAStore)
+	}
+	return nil
+}
+
+// recognise looks at the file without changing it: it must be a store, and not
+// a newer one. The connection sets nothing, not even the journal mode.
+func recognise(ctx context.Context, path string, o Options) error {
+	db, err := openPool(path, 1, []profile{{"busy_timeout", fmt.Sprint(o.BusyTimeout.Milliseconds()), ""}, {"query_only", "1", ""}})
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	return recogniseSchema(ctx, db)
+}
+
+func recogniseSchema(ctx context.Context, q querier) error {
+	version, err := migrations.Current(ctx, q)
+	switch {
+	case err != nil:
+		return schemaError(err)
+	case version == 0:
+		return fmt.Errorf("%w: there are no reseal tables in it", ErrNotAStore)
+	case version > migrations.Latest():
+		return fmt.Errorf("%w: %w", ErrSchemaNewer, &migrations.NewerError{Version: version, Latest: migrations.Latest()})
+	}
+	return nil
+}
+
+// connect opens the writer and makes room for one reader a core.
+func (s *Store) connect(ctx context.Context) error {
+	settings := connProfile(s.opts.BusyTimeout, false, false)
+	var err error
+	if s.db, err = openPool(s.path, 1, settings); err != nil {
+		return err
+	}
+	if _, err = migrations.Up(ctx, s.db, migrations.Options{Logger: s.opts.Logger}); err != nil {
+		return schemaError(err)
+	}
+	if s.writer, err = pin(ctx, s.db); err != nil {
+		return err
+	}
+	if err := checkProfile(ctx, s.writer, settings); err != nil {
+		return err
+	}
+	n := runtime.GOMAXPROCS(0)
+	if s.readDB, err = openPool(s.path, n, connProfile(s.opts.BusyTimeout, false, true)); err != nil {
+		return err
+	}
+	s.readers = make(chan *pinned, n)
+	for range n {
+		s.readers <- nil
+	}
+	return nil
+}
+
+// reader connects a reader on first use.
+func (s *Store) reader(ctx context.Context, p *pinned) (*pinned, error) {
+	if p != nil {
+		return p, nil
+	}
+	p, err := pin(ctx, s.readDB)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkProfile(ctx, p, connProfile(s.opts.BusyTimeout, false, true)); err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// prepare checks the schema and unseals.
+func (s *Store) prepare(ctx context.Context, q querier, cred *Credential) error {
+	if err := migrations.CheckSchema(ctx, q); err != nil {
+		return schemaError(err)
+	}
+	if cred == nil {
+		_, err := loadState(ctx, q)
+		return err
+	}
+	ring, err := unseal(ctx, q, *cred)
+	if err != nil {
+		return err
+	}
+	s.keys = ring
+	return nil
+}
+
+// schemaError gives an error of package migrations this package's sentinel.
+func schemaError(err error) error {
+	switch {
+	case errors.Is(err, migrations.ErrNewer):
+		return fmt.Errorf("%w: %w", ErrSchemaNewer, err)
+	case errors.Is(err, migrations.ErrNotAStore):
+		return fmt.Errorf("%w: %w", ErrNotAStore, err)
+	case errors.Is(err, migrations.ErrAltered):
+		return fmt.Errorf("%w: %w", ErrSchemaAltered, err)
+	case errors.Is(err, migrations.ErrBusy):
+		return fmt.Errorf("%w: %w", ErrBusy, err)
+	case errors.Is(err, migrations.ErrReadOnly):
+		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+	}
+	return err
+}
+
+// Close clears the keys from memory and closes the store's own connections; a
+// host's database stays open. Operations under way finish first.
+func (s *Store) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	close(s.done)
+	s.writeLock <- struct{}{}
+	var errs []error
+	if s.readers != nil {
+		for range cap(s.readers) {
+			if p := <-s.readers; p != nil {
+				p.close()
+			}
+		}
+		errs = append(errs, s.readDB.Close())
+	}
+	if s.writer != nil {
+		s.writer.close()
+	}
+	if s.own && s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	if s.keys != nil {
+		s.keys.clear()
+	}
+	<-s.writeLock
+	return errors.Join(errs...)
+}
+
+// Path returns the path of the store's own file, or "" inside a host's
+// database.
+func (s *Store) Path() string { return s.path }
+
+// Sealed reports whether the store was opened without a credential.
+func (s *Store) Sealed() bool { return s.keys == nil }
+
+func (s *Store) needUnsealed() error {
+	if s.keys == nil {
+		return ErrSealed
+	}
+	return nil
+}
+
+func (s *Store) now() int64 { return s.opts.Now().UnixMilli() }

@@ -1,0 +1,319 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// tx is one write transaction of the store: its own, or a savepoint in a
+// caller's. It carries the time, the state row, and the events that commit
+// with it.
+type tx struct {
+	q      querier
+	s      *Store
+	ctx    context.Context // without cancellation: statements are short, loops ask live
+	live   context.Context
+	now    int64 // Unix milliseconds
+	state  state
+	events []event
+	// joined says that the transaction is the caller's and may still be rolled
+	// back: nothing may be remembered from it.
+	joined bool
+}
+
+// write runs fn in an immediate transaction of the store's own and commits it
+// if fn returns nil. Only one runs at a time in the process: puts and rotation
+// batches queue here in turn, which SQLite's busy handler does not do fairly.
+func (s *Store) write(ctx context.Context, fn func(*tx) error) error {
+	if err := s.needUnsealed(); err != nil {
+		return err
+	}
+	return s.exclusively(ctx, func(q querier) error {
+		t := s.newTx(ctx, q)
+		if err := t.begin(); err != nil {
+			return err
+		}
+		if err := fn(t); err != nil {
+			return err
+		}
+		return t.finish()
+	})
+}
+
+// exclusively runs fn between BEGIN IMMEDIATE and COMMIT on the writer's
+// connection.
+func (s *Store) exclusively(ctx context.Context, fn func(querier) error) error {
+	return s.onWriter(ctx, func(q querier, conn *sql.Conn) error {
+		free := context.WithoutCancel(ctx)
+		if _, err := q.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+			q.ExecContext(free, "ROLLBACK") // cancelled just after it began
+			return err
+		}
+		err := s.guarded(q, fn)
+		if err == nil {
+			_, err = q.ExecContext(free, "COMMIT")
+		}
+		if err == nil {
+			return nil
+		}
+		// A full disk or an I/O error may have rolled back already.
+		if _, rerr := q.ExecContext(free, "ROLLBACK"); rerr != nil && !s.own {
+			discard(conn)
+		}
+		return err
+	})
+}
+
+// guarded runs fn with secure_delete on, for connections that are not the
+// store's own and may have it off.
+func (s *Store) guarded(q querier, fn func(querier) error) error {
+	if s.own && q == querier(s.writer) {
+		return fn(q)
+	}
+	restore, err := secureDelete(q)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fn(q), restore())
+}
+
+// secureDelete turns secure_delete on, which SQLite allows inside a
+// transaction, and returns what puts it back.
+func secureDelete(q querier) (restore func() error, err error) {
+	ctx := context.Background()
+	was, err := pragma(ctx, q, "secure_delete")
+	if err != nil {
+		return nil, err
+	}
+	if was == "1" {
+		return func() error { return nil }, nil
+	}
+	if _, err := pragma(ctx, q, "secure_delete = 1"); err != nil {
+		return nil, err
+	}
+	if was == "2" {
+		was = "FAST" // a number other than 0 is 1
+	}
+	return func() error {
+		_, err := pragma(ctx, q, "secure_delete = "+was)
+		return err
+	}, nil
+}
+
+// onWriter lends the writer's connection.
+func (s *Store) onWriter(ctx context.Context, fn func(querier, *sql.Conn) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case s.writeLock <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-s.writeLock }()
+	if s.closed.Load() {
+		return ErrClosed
+	}
+	if s.own {
+		return sqlError(fn(s.writer, s.writer.Conn))
+	}
+	c, err := s.db.Conn(ctx)
+	if err != nil {
+		return sqlError(err)
+	}
+	defer c.Close()
+	return sqlError(fn(c, c))
+}
+
+// join runs fn in a savepoint of the caller's transaction. It takes no lock,
+// no other connection, and remembers nothing; if fn fails, the caller's
+// transaction is as it was before.
+func (s *Store) join(ctx context.Context, caller *sql.Tx, fn func(*tx) error) error {
+	if err := s.needUnsealed(); err != nil {
+		return err
+	}
+	if s.closed.Load() {
+		return ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	q := querier(caller)
+	if caller == s.updating.Load() {
+		q = s.writer // the same connection, with its prepared statements
+	}
+	t := s.newTx(ctx, q)
+	t.joined = true
+	if err := t.savepoint(); err != nil {
+		return sqlError(err)
+	}
+	err := s.guarded(q, func(querier) error {
+		if err := t.begin(); err != nil {
+			return err
+		}
+		if err := fn(t); err != nil {
+			return err
+		}
+		return t.finish()
+	})
+	if err != nil {
+		_, rerr := t.exec("ROLLBACK TO reseal")
+		if rerr != nil {
+			// A full disk or an I/O error has rolled back the whole transaction.
+			return sqlError(errors.Join(err, fmt.Errorf("the caller's transaction was rolled back: %w", rerr)))
+		}
+	}
+	if _, rerr := t.exec("RELEASE reseal"); rerr != nil && err == nil {
+		err = rerr
+	}
+	return sqlError(err)
+}
+
+// savepoint begins the store's part of the caller's transaction. SQLite may
+// have ended that transaction, when the disk is full for one, without
+// database/sql knowing: a savepoint would then be a transaction of its own, and
+// its release a commit that the caller cannot take back.
+func (t *tx) savepoint() error {
+	if _, err := t.exec("BEGIN"); err == nil {
+		_, err = t.exec("ROLLBACK")
+		return errors.Join(fmt.Errorf("the caller's transaction has ended: %w", sql.ErrTxDone), err)
+	}
+	_, err := t.exec("SAVEPOINT reseal")
+	return err
+}
+
+func (s *Store) newTx(ctx context.Context, q querier) *tx {
+	return &tx{q: q, s: s, ctx: context.WithoutCancel(ctx), live: ctx, now: s.now()}
+}
+
+// begin reads and checks the state row.
+func (t *tx) begin() error {
+	st, err := loadState(t.ctx, t.q)
+	if err != nil {
+		return err
+	}
+	t.state = st
+	return t.s.keys.checkState(&st)
+}
+
+// finish writes the events and the state row. A transaction without events
+// changed nothing and writes nothing.
+func (t *tx) finish() error {
+	if len(t.events) == 0 {
+		return nil
+	}
+	if err := t.writeEvents(); err != nil {
+		return err
+	}
+	t.state.generation++
+	return t.saveState()
+}
+
+func (t *tx) exec(query string, args ...any) (sql.Result, error) {
+	return t.q.ExecContext(t.ctx, query, args...)
+}
+
+// execOne runs a statement that must change exactly one row.
+func (t *tx) execOne(query string, args ...any) error {
+	res, err := t.exec(query, args...)
+	if err != nil {
+		return err
+	}
+	n, err := res.RowsAffected()
+	if err != nil {
+		return err
+	}
+	if n != 1 {
+		return damaged("a statement changed %d rows instead of 1", n)
+	}
+	return nil
+}
+
+func (t *tx) queryRow(query string, args ...any) *sql.Row {
+	return t.q.QueryRowContext(t.ctx, query, args...)
+}
+
+// time returns the transaction's time.
+func (t *tx) time() time.Time { return fromMillis(t.now) }
+
+// read lends a connection for statements that each see their own snapshot.
+func (s *Store) read(ctx context.Context, fn func(querier) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if s.closed.Load() {
+		return ErrClosed
+	}
+	if !s.own {
+		return sqlError(fn(s.db))
+	}
+	select {
+	case p := <-s.readers:
+		defer func() { s.readers <- p }()
+		r, err := s.reader(ctx, p)
+		if err != nil {
+			return sqlError(err)
+		}
+		p = r
+		return sqlError(fn(p))
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.done:
+		return ErrClosed
+	}
+}
+
+// snapshot runs fn in a read transaction: its statements see one state of the
+// file.
+func (s *Store) snapshot(ctx context.Context, fn func(querier) error) error {
+	return s.read(ctx, func(q querier) error {
+		if db, ok := q.(*sql.DB); ok {
+			c, err := db.Conn(ctx)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			q = c
+		}
+		free := context.WithoutCancel(ctx)
+		if _, err := q.ExecContext(ctx, "BEGIN"); err != nil {
+			return err
+		}
+		err := fn(q)
+		if _, rerr := q.ExecContext(free, "ROLLBACK"); rerr != nil && err == nil {
+			err = rerr
+		}
+		return err
+	})
+}
+
+// Update runs fn in one immediate transaction on the store's own file and
+// commits it if fn returns nil: the verbs whose names end in Tx join it. A host
+// that gave its own database to New begins its own transactions.
+func (s *Store) Update(ctx context.Context, fn func(*sql.Tx) error) error {
+	return s.onWriter(ctx, func(_ querier, conn *sql.Conn) error {
+		sqlTx, err := conn.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		defer sqlTx.Rollback()
+		if s.own {
+			s.updating.Store(sqlTx)
+			defer s.updating.Store(nil)
+		}
+		if err := fn(sqlTx); err != nil {
+			return err
+		}
+		return sqlTx.Commit()
+	})
+}
+
+func fromMillis(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
