@@ -182,3 +182,56 @@ func TestCancelledContextIsAnswered(t *testing.T) {
 	}
 	wantValue(t, s, "app/db", "one")
 }
+
+// A cancelled context takes the whole transaction back. A verb that is at work
+// just then must not go on outside of it, statement by statement.
+func TestUpdateCancelledInTheMiddleCommitsNothing(t *testing.T) {
+	s := newStore(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	err := s.Update(ctx, func(tx *sql.Tx) error {
+		if _, err := s.PutTx(t.Context(), tx, "before", []byte("x"), nil); err != nil {
+			return err
+		}
+		cancel()
+		time.Sleep(50 * time.Millisecond) // for whoever acts on it
+		_, err := s.PutTx(t.Context(), tx, "after", []byte("x"), nil)
+		return err
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("Update = %v, want context.Canceled", err)
+	}
+	for _, name := range []string{"before", "after"} {
+		if _, err := s.Show(t.Context(), name); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("Show %s = %v, want ErrNotFound", name, err)
+		}
+	}
+	if _, err := s.Put(t.Context(), "after", []byte("y"), nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestUpdateCancelledAtAnyMomentLeavesNothing(t *testing.T) {
+	s := newStore(t)
+	for range 40 {
+		ctx, cancel := context.WithCancel(t.Context())
+		timer := time.AfterFunc(time.Duration(2000+rand.IntN(3000))*time.Microsecond, cancel)
+		err := s.Update(ctx, func(tx *sql.Tx) error {
+			for i := 0; ; i++ {
+				if _, err := s.PutTx(ctx, tx, fmt.Sprintf("s/%d", i), []byte("x"), nil); err != nil {
+					return err
+				}
+			}
+		})
+		timer.Stop()
+		cancel()
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("Update = %v, want context.Canceled", err)
+		}
+	}
+	if found, err := s.List(t.Context(), store.ListOptions{}); err != nil || len(found) > 0 {
+		t.Errorf("List = %d secrets, %v; want none", len(found), err)
+	}
+	if rep, err := s.Verify(t.Context(), store.VerifyOptions{Deep: true}); err != nil || !rep.OK {
+		t.Errorf("Verify = %+v, %v", rep, err)
+	}
+}

@@ -291,24 +291,45 @@ func (s *Store) snapshot(ctx context.Context, fn func(querier) error) error {
 }
 
 // Update runs fn in one immediate transaction on the store's own file and
-// commits it if fn returns nil: the verbs whose names end in Tx join it. A host
-// that gave its own database to New begins its own transactions.
+// commits it if fn returns nil: the verbs whose names end in Tx join it. When
+// ctx is cancelled meanwhile, nothing is committed and the error is ctx's. A
+// host that gave its own database to New begins its own transactions.
 func (s *Store) Update(ctx context.Context, fn func(*sql.Tx) error) error {
 	return s.onWriter(ctx, func(_ querier, conn *sql.Conn) error {
-		sqlTx, err := conn.BeginTx(ctx, nil)
+		sqlTx, end, err := beginUpdate(ctx, conn)
 		if err != nil {
 			return err
 		}
-		defer sqlTx.Rollback()
+		defer end()
 		if s.own {
 			s.updating.Store(sqlTx)
 			defer s.updating.Store(nil)
 		}
-		if err := fn(sqlTx); err != nil {
+		if err := firstError(fn(sqlTx), ctx.Err()); err != nil {
 			return err
 		}
 		return sqlTx.Commit()
 	})
+}
+
+// beginUpdate begins a transaction that waits for the lock for as long as ctx
+// lives, and that only its owner ends from then on. database/sql rolls a
+// transaction back in the middle of whatever runs in it when the context that
+// began it is cancelled, and the statements after that, on the same connection,
+// would each commit by itself.
+func beginUpdate(ctx context.Context, conn *sql.Conn) (sqlTx *sql.Tx, end func(), err error) {
+	begin, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	waiting := context.AfterFunc(ctx, cancel)
+	sqlTx, err = conn.BeginTx(begin, nil)
+	if err == nil && !waiting() {
+		sqlTx.Rollback()
+		err = ctx.Err()
+	}
+	if err != nil {
+		cancel()
+		return nil, nil, firstError(ctx.Err(), err)
+	}
+	return sqlTx, func() { sqlTx.Rollback(); cancel() }, nil
 }
 
 func fromMillis(ms int64) time.Time {
