@@ -278,8 +278,10 @@ func (s *Store) snapshot(ctx context.Context, fn func(querier) error) error {
 			defer c.Close()
 			q = c
 		}
+		// Not cancelled: it waits for nothing, and a connection whose BEGIN was
+		// reported as cancelled just after it took effect would stay in it.
 		free := context.WithoutCancel(ctx)
-		if _, err := q.ExecContext(ctx, "BEGIN"); err != nil {
+		if _, err := q.ExecContext(free, "BEGIN"); err != nil {
 			return err
 		}
 		err := fn(q)
