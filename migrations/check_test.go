@@ -30,11 +30,11 @@ var rows = map[string]row{
 	"reseal_secrets": {"secret_id": "zeroblob(16)", "name": "'app/db_1+=.@-/..x/x.'", "master_key": "1", "next_number": "1", "version_count": "0",
 		"deleted_at": "NULL", "purge_at": "NULL", "created_at": "1", "updated_at": "1", "description": "'what it is for'", "tag": "zeroblob(32)"},
 	"reseal_secret_versions": {"version_id": "zeroblob(16)", "secret": "1", "number": "1", "created_at": "1", "token": "'t'", "sealed": "zeroblob(77)"},
-	"reseal_data_keys":       {"id": "1", "master_key_version": "1", "wrapped": "zeroblob(108)"},
+	"reseal_data_keys":       {"id": "1", "master_key_version": "1", "wrapped": "zeroblob(108)", "made_at": "1"},
 	"reseal_labels":          {"secret": "1", "label": "'current'", "secret_version": "1"},
 	"reseal_tags":            {"secret": "1", "key": "'team'", "value": "''"},
 	"reseal_rotation_jobs": {"job_id": "zeroblob(16)", "mode": "'rewrap'", "from_key": "1", "to_key": "2", "to_version": "1", "state": "'running'",
-		"total": "0", "done": "0", "started_at": "1", "updated_at": "1", "finished_at": "NULL", "receipt": "NULL"},
+		"total": "0", "done": "0", "started_at": "1", "updated_at": "1", "finished_at": "NULL", "receipt": "NULL", "made_before": "0"},
 	"reseal_audit_events": {"seq": "1", "at": "1", "actor": "''", "action": "'put'", "detail": "'{}'", "mac": "zeroblob(32)"},
 }
 
@@ -95,7 +95,7 @@ var bad = map[string][]row{
 		{"token": "''"}, {"token": "printf('%.65c', 'x')"}, {"token": "'a' || char(0)"},
 		{"sealed": "zeroblob(76)"},
 	},
-	"reseal_data_keys": {{"wrapped": "zeroblob(107)"}, {"wrapped": "zeroblob(109)"}},
+	"reseal_data_keys": {{"wrapped": "zeroblob(107)"}, {"wrapped": "zeroblob(109)"}, {"made_at": "-1"}},
 	"reseal_labels":    {{"label": "''"}, {"label": "printf('%.65c', 'x')"}, {"label": "'a b'"}, {"label": "'a' || char(0)"}},
 	"reseal_tags":      {{"key": "''"}, {"key": "printf('%.129c', 'x')"}, {"key": "'a' || char(0)"}, {"value": "printf('%.257c', 'x')"}, {"value": "char(0)"}},
 	"reseal_rotation_jobs": {
@@ -106,6 +106,8 @@ var bad = map[string][]row{
 		{"total": "-1"}, {"done": "-1"},
 		{"receipt": "'{'"},
 		{"finished_at": "5"}, {"state": "'complete'"},
+		{"mode": "'reencrypt'", "made_before": "-1"},
+		{"made_before": "5"}, // a rewrap replaces no data key
 	},
 	"reseal_audit_events": {
 		{"seq": "0"},

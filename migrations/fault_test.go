@@ -64,7 +64,7 @@ func TestUpgradesAtOnceMakeOneBackup(t *testing.T) {
 	for range 6 {
 		own := open(t, path)
 		wg.Go(func() {
-			if _, err := h.move(t.Context(), own, course{to: 2, up: true}, Options{}); err != nil {
+			if _, err := h.move(t.Context(), own, course{to: h.latest(), up: true}, Options{}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -83,7 +83,7 @@ func TestStoreProfileIsMigratedAndKept(t *testing.T) {
 		"_pragma=temp_store(memory)", "_pragma=mmap_size(0)", "_defensive=1", "_dqs=0")
 	had := settings(t, db)
 	h := extended(t, map[string]string{nextFile("note"): addColumn})
-	r, err := h.move(t.Context(), db, course{to: 2, up: true}, Options{})
+	r, err := h.move(t.Context(), db, course{to: h.latest(), up: true}, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -107,7 +107,7 @@ INSERT INTO reseal_secret_versions VALUES
 	(1, zeroblob(16), 1, 1, 1, 'token-1', zeroblob(100)),
 	(2, zeroblob(16), 1, 2, 1, NULL, zeroblob(100)),
 	(3, zeroblob(16), 2, 1, 1, NULL, zeroblob(100));
-INSERT INTO reseal_data_keys VALUES (1, 1, zeroblob(108)), (2, 1, zeroblob(108)), (3, 3, zeroblob(108));
+INSERT INTO reseal_data_keys (id, master_key_version, wrapped) VALUES (1, 1, zeroblob(108)), (2, 1, zeroblob(108)), (3, 3, zeroblob(108));
 INSERT INTO reseal_labels VALUES (1, 'current', 2), (1, 'previous', 1), (2, 'current', 3);
 INSERT INTO reseal_audit_events VALUES
 	(1, 1, 'a', 'put', NULL, NULL, '{}', zeroblob(32)),
@@ -148,6 +148,9 @@ func extended(t testing.TB, more map[string]string) *history {
 
 // nextFile names the migration after the last.
 func nextFile(what string) string { return fmt.Sprintf("%05d_%s.sql", Latest()+1, what) }
+
+// fileAfterNext names the migration after that.
+func fileAfterNext(what string) string { return fmt.Sprintf("%05d_%s.sql", Latest()+2, what) }
 
 // fileSum hashes a database file that nobody has open, and everything beside it.
 func fileSum(t testing.TB, path string) string {

@@ -26,6 +26,11 @@ var released = []release{
 		file:    "394e749276e16da7bff0d6f25956bfa58b851cf0ec1fdb51a3f894d13ebde159",
 		schema:  "0784e534b83396b39db0b2e3bd8bc57a1a8df2beb9b368f37dd39baf441021ae",
 	},
+	{
+		version: 2,
+		file:    "6783aa7bf9f99c9cd2fe3fa7aba39862a6a08313ef100d4100dce365b67d4ac3",
+		schema:  "9cfe49866881ee4d975fab1928f5f3cef0e43ce12efa645d164220fdaeed76bb",
+	},
 }
 
 // release is what is known of one version.

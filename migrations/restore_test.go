@@ -16,7 +16,7 @@ func newUpgraded(t *testing.T, query ...string) (h *history, path, backup string
 	t.Helper()
 	path, db := newFilledStore(t, query...)
 	h = extended(t, map[string]string{nextFile("note"): addColumn})
-	r, err := h.move(t.Context(), db, course{to: 2, up: true}, Options{})
+	r, err := h.move(t.Context(), db, course{to: h.latest(), up: true}, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -89,7 +89,7 @@ func TestUpRefusesAlteredSchema(t *testing.T) {
 	_, db := newStore(t)
 	h := extended(t, map[string]string{nextFile("note"): addColumn})
 	mustExec(t, db, `DROP TRIGGER reseal_state_delete`)
-	if _, err := h.move(t.Context(), db, course{to: 2, up: true}, Options{}); !errors.Is(err, ErrAltered) {
+	if _, err := h.move(t.Context(), db, course{to: h.latest(), up: true}, Options{}); !errors.Is(err, ErrAltered) {
 		t.Errorf("error %v, want ErrAltered", err)
 	}
 }

@@ -130,12 +130,12 @@ var guarded = map[string][]string{
 		`UPDATE reseal_secret_versions SET created_at = 9 WHERE id = 1`,
 	},
 	"reseal_data_keys_insert": {
-		`REPLACE INTO reseal_data_keys VALUES (1, 3, zeroblob(108))`,
-		`INSERT OR REPLACE INTO reseal_data_keys VALUES ('1', 3, zeroblob(108))`,
+		`REPLACE INTO reseal_data_keys VALUES (1, 3, zeroblob(108), 1)`,
+		`INSERT OR REPLACE INTO reseal_data_keys VALUES ('1', 3, zeroblob(108), 1)`,
 		`INSERT OR REPLACE INTO reseal_data_keys (rowid, master_key_version, wrapped) VALUES (1, 3, zeroblob(108))`,
-		`INSERT INTO reseal_data_keys VALUES (1, 3, zeroblob(108)) ON CONFLICT DO UPDATE SET wrapped = excluded.wrapped`,
-		`INSERT INTO reseal_data_keys VALUES (4, 4, zeroblob(108))`, // a destroyed version
-		`INSERT INTO reseal_data_keys VALUES (4, 9, zeroblob(108))`, // no version
+		`INSERT INTO reseal_data_keys VALUES (1, 3, zeroblob(108), 1) ON CONFLICT DO UPDATE SET wrapped = excluded.wrapped`,
+		`INSERT INTO reseal_data_keys VALUES (4, 4, zeroblob(108), 1)`, // a destroyed version
+		`INSERT INTO reseal_data_keys VALUES (4, 9, zeroblob(108), 1)`, // no version
 	},
 	"reseal_data_keys_identity": {
 		`UPDATE OR REPLACE reseal_data_keys SET id = 2 WHERE id = 1`,
@@ -202,8 +202,8 @@ func TestDestroyRefusesEachKindOfDependent(t *testing.T) {
 		"a secret":        `UPDATE reseal_secrets SET master_key = 4 WHERE id = 2`,
 		"the default key": `UPDATE reseal_state SET default_key = 4`,
 		"a data key":      `UPDATE reseal_data_keys SET master_key_version = 5 WHERE id = 1`,
-		"a job from it":   `INSERT INTO reseal_rotation_jobs VALUES (1, zeroblob(16), 'rewrap', 4, 1, 1, '', 'running', 1, 0, '', 0, 1, 1, NULL, NULL)`,
-		"a job to it":     `INSERT INTO reseal_rotation_jobs VALUES (1, zeroblob(16), 'rewrap', 1, 4, 1, '', 'paused', 1, 0, '', 0, 1, 1, NULL, NULL)`,
+		"a job from it":   `INSERT INTO reseal_rotation_jobs VALUES (1, zeroblob(16), 'rewrap', 4, 1, 1, '', 'running', 1, 0, '', 0, 1, 1, NULL, NULL, 0)`,
+		"a job to it":     `INSERT INTO reseal_rotation_jobs VALUES (1, zeroblob(16), 'rewrap', 1, 4, 1, '', 'paused', 1, 0, '', 0, 1, 1, NULL, NULL, 0)`,
 	} {
 		if err := try(t, db, dependent, destroy); err == nil || !strings.Contains(err.Error(), "dependents") {
 			t.Errorf("%s: error %v, want the key to be refused", what, err)
@@ -249,11 +249,12 @@ func TestSchemaAllowsTheProduct(t *testing.T) {
 		},
 		"put, rewrap and reencrypt": {
 			`INSERT INTO reseal_secret_versions (version_id, secret, number, created_at, sealed) VALUES (zeroblob(16), 1, 3, 1, zeroblob(90))`,
-			`INSERT INTO reseal_data_keys VALUES (last_insert_rowid(), 2, zeroblob(108))`,
+			`INSERT INTO reseal_data_keys VALUES (last_insert_rowid(), 2, zeroblob(108), 1)`,
 			`UPDATE reseal_secrets SET next_number = 4, version_count = 3, updated_at = 2, tag = zeroblob(32) WHERE id = 1`,
 			`UPDATE reseal_data_keys SET master_key_version = 3, wrapped = randomblob(108) WHERE id IN (1, 2)`,
 			`UPDATE reseal_secrets SET master_key = 2 WHERE id = 1`,
-			`UPDATE reseal_secret_versions SET sealed = zeroblob(91) WHERE id = 1`,
+			`UPDATE reseal_secret_versions SET sealed = randomblob(100) WHERE id = 1`,
+			`UPDATE reseal_data_keys SET master_key_version = 3, wrapped = randomblob(108), made_at = 2 WHERE id = 1`,
 		},
 		"change states and dates": {
 			`UPDATE reseal_master_keys SET state = 'disabled' WHERE id = 1`,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,12 +85,12 @@ func TestUpgradeBacksUpBeforeItChanges(t *testing.T) {
 	h := extended(t, map[string]string{nextFile("note"): addColumn})
 	had := settings(t, db)
 	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
-	write(t, path+".schema-1-20300102T030405Z.backup", "in the way")
+	write(t, fmt.Sprintf("%s.schema-%d-20300102T030405Z.backup", path, Latest()), "in the way")
 	r, err := h.move(t.Context(), db, course{to: h.latest(), up: true}, Options{Now: func() time.Time { return now }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Result{From: 1, To: 2, Backup: path + ".schema-1-20300102T030405Z-2.backup", Ran: h.migrations[1:]}
+	want := Result{From: Latest(), To: h.latest(), Backup: fmt.Sprintf("%s.schema-%d-20300102T030405Z-2.backup", path, Latest()), Ran: h.migrations[Latest():]}
 	if diff := cmp.Diff(want, r); diff != "" {
 		t.Errorf("result (-want +got):\n%s", diff)
 	}
@@ -124,11 +125,11 @@ func TestDryRunChangesNothing(t *testing.T) {
 	db.Close()
 	before := fileSum(t, path)
 	db = open(t, path)
-	r, err := h.move(t.Context(), db, course{to: 2, up: true}, Options{DryRun: true})
+	r, err := h.move(t.Context(), db, course{to: h.latest(), up: true}, Options{DryRun: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(Result{From: 1, To: 2, Ran: h.migrations[1:]}, r); diff != "" {
+	if diff := cmp.Diff(Result{From: Latest(), To: h.latest(), Ran: h.migrations[Latest():]}, r); diff != "" {
 		t.Errorf("result (-want +got):\n%s", diff)
 	}
 	db.Close()
@@ -148,14 +149,14 @@ func TestFailedMigrationLeavesTheFileAsItWas(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path, db := newFilledStore(t, "_pragma=foreign_keys(1)")
-			h := extended(t, map[string]string{"00002_note.sql": addColumn, "00003_more.sql": second})
+			h := extended(t, map[string]string{nextFile("note"): addColumn, fileAfterNext("more"): second})
 			had := settings(t, db)
 			schema := queryText(t, db, `SELECT group_concat(sql) FROM sqlite_schema`)
-			r, err := h.move(t.Context(), db, course{to: 3, up: true}, Options{})
+			r, err := h.move(t.Context(), db, course{to: h.latest(), up: true}, Options{})
 			if err == nil {
 				t.Fatal("no error")
 			}
-			if diff := cmp.Diff(Result{From: 1, To: 1}, r); diff != "" {
+			if diff := cmp.Diff(Result{From: Latest(), To: Latest()}, r); diff != "" {
 				t.Errorf("result (-want +got):\n%s", diff)
 			}
 			if diff := cmp.Diff(had, settings(t, db)); diff != "" {
@@ -180,13 +181,13 @@ func TestFailedMigrationLeavesTheFileAsItWas(t *testing.T) {
 func TestRebuildDeletesNoRowsOfOthers(t *testing.T) {
 	_, db := newStore(t, "_pragma=foreign_keys(1)")
 	h := extended(t, map[string]string{
-		"00002_parent.sql": "-- +goose Up\nCREATE TABLE reseal_parent (id INTEGER PRIMARY KEY) STRICT;\n" +
+		nextFile("parent"): "-- +goose Up\nCREATE TABLE reseal_parent (id INTEGER PRIMARY KEY) STRICT;\n" +
 			"CREATE TABLE reseal_child (parent INTEGER REFERENCES reseal_parent (id) ON DELETE CASCADE) STRICT;\n" +
 			"INSERT INTO reseal_parent VALUES (1);\nINSERT INTO reseal_child VALUES (1);\n-- +goose Down\nDROP TABLE reseal_child;\nDROP TABLE reseal_parent;\n",
-		"00003_rebuild.sql": "-- +goose Up\nCREATE TABLE reseal_new (id INTEGER PRIMARY KEY, more TEXT) STRICT;\nINSERT INTO reseal_new SELECT id, '' FROM reseal_parent;\n" +
+		fileAfterNext("rebuild"): "-- +goose Up\nCREATE TABLE reseal_new (id INTEGER PRIMARY KEY, more TEXT) STRICT;\nINSERT INTO reseal_new SELECT id, '' FROM reseal_parent;\n" +
 			"DROP TABLE reseal_parent;\nALTER TABLE reseal_new RENAME TO reseal_parent;\n-- +goose Down\nALTER TABLE reseal_parent DROP COLUMN more;\n",
 	})
-	if _, err := h.move(t.Context(), db, course{to: 3, up: true}, Options{NoBackup: true}); err != nil {
+	if _, err := h.move(t.Context(), db, course{to: h.latest(), up: true}, Options{NoBackup: true}); err != nil {
 		t.Fatal(err)
 	}
 	if n := queryInt(t, db, `SELECT count(*) FROM reseal_child`); n != 1 {
@@ -225,7 +226,7 @@ func TestUpWaitsForAWriter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.move(t.Context(), db, course{to: 2, up: true}, Options{Wait: 50 * time.Millisecond}); !errors.Is(err, ErrBusy) {
+	if _, err := h.move(t.Context(), db, course{to: h.latest(), up: true}, Options{Wait: 50 * time.Millisecond}); !errors.Is(err, ErrBusy) {
 		t.Errorf("error %v, want ErrBusy", err)
 	}
 	if names, _ := filepath.Glob(path + ".*"); len(names) > 0 {
@@ -235,7 +236,7 @@ func TestUpWaitsForAWriter(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 		tx.Rollback()
 	}()
-	if _, err := h.move(t.Context(), db, course{to: 2, up: true}, Options{}); err != nil {
+	if _, err := h.move(t.Context(), db, course{to: h.latest(), up: true}, Options{}); err != nil {
 		t.Error(err)
 	}
 }
@@ -254,7 +255,7 @@ func TestBackupHasEveryCommittedRow(t *testing.T) {
 		}
 		return time.Now()
 	}}
-	r, err := h.move(t.Context(), db, course{to: 2, up: true}, opts)
+	r, err := h.move(t.Context(), db, course{to: h.latest(), up: true}, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,9 +267,9 @@ func TestBackupHasEveryCommittedRow(t *testing.T) {
 		t.Errorf("backups: %v, want one", names)
 	}
 	left = 1000
-	h3 := extended(t, map[string]string{"00002_note.sql": addColumn, "00003_more.sql": strings.ReplaceAll(addColumn, "note", "more")})
+	h3 := extended(t, map[string]string{nextFile("note"): addColumn, fileAfterNext("more"): strings.ReplaceAll(addColumn, "note", "more")})
 	mustExec(t, other, `DELETE FROM reseal_tags`)
-	if _, err := h3.move(t.Context(), db, course{to: 3, up: true}, opts); !errors.Is(err, errMoved) {
+	if _, err := h3.move(t.Context(), db, course{to: h3.latest(), up: true}, opts); !errors.Is(err, errMoved) {
 		t.Errorf("with a writer that never stops: error %v, want %v", err, errMoved)
 	}
 	if names, _ := filepath.Glob(path + ".schema-*"); len(names) != 1 {
@@ -287,8 +288,8 @@ func TestInMemoryStoreIsMigratedWithoutBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := extended(t, map[string]string{nextFile("note"): addColumn})
-	r, err := h.move(t.Context(), db, course{to: 2, up: true}, Options{})
-	if err != nil || r.Backup != "" || r.To != 2 {
+	r, err := h.move(t.Context(), db, course{to: h.latest(), up: true}, Options{})
+	if err != nil || r.Backup != "" || r.To != h.latest() {
 		t.Errorf("result %+v, error %v", r, err)
 	}
 }

@@ -223,8 +223,8 @@ func (t *tx) insertVersion(res *PutResult, sec *secret, k *masterKey, p put) err
 		return err
 	}
 	if _, err := t.exec(`
-		INSERT INTO reseal_data_keys (id, master_key_version, wrapped)
-		VALUES (?, ?, ?)`, row, kv.row, wrapped); err != nil {
+		INSERT INTO reseal_data_keys (id, master_key_version, wrapped, made_at)
+		VALUES (?, ?, ?, ?)`, row, kv.row, wrapped, max(0, t.now)); err != nil {
 		return err
 	}
 	sec.nextNumber++

@@ -98,7 +98,7 @@ func TestVerifyFindsEveryEdit(t *testing.T) {
 		{"audit event added", `INSERT INTO reseal_audit_events SELECT seq + 1, at, actor, action, secret, key, detail, mac FROM reseal_audit_events ORDER BY seq DESC LIMIT 1`, false,
 			[]failure{{"", 0, "", "stored data is damaged or altered: audit event 19 was altered"}}},
 		{"data key missing", `DELETE FROM reseal_data_keys WHERE id = ` + third, false, []failure{{"a", 3, "", "its data key is missing"}}},
-		{"data key of no version", `INSERT INTO reseal_data_keys VALUES (99, 1, zeroblob(108))`, false, []failure{{"", 0, "", "data key 99 has no secret version"}}},
+		{"data key of no version", `INSERT INTO reseal_data_keys (id, master_key_version, wrapped) VALUES (99, 1, zeroblob(108))`, false, []failure{{"", 0, "", "data key 99 has no secret version"}}},
 		{"master key version missing", `UPDATE reseal_data_keys SET master_key_version = 99 WHERE id = ` + third, false,
 			[]failure{{"a", 3, "", "the master key version that wraps its data key is missing"}}},
 		{"master key version destroyed", `UPDATE reseal_data_keys SET master_key_version = 3 WHERE id = ` + third, false,

@@ -171,7 +171,7 @@ func (a *app) migrateUpTo() *cobra.Command {
 		Use:     "up-to VERSION",
 		Short:   "Bring the schema up to a version",
 		Long:    "Bring the store's schema up as far as a version, as reseal migrate up does.",
-		Example: `  reseal migrate up-to 1`,
+		Example: fmt.Sprintf("  reseal migrate up-to %d", migrations.Latest()),
 		Args:    takes("VERSION"),
 	}
 	schemaFlags(c, &o)
@@ -200,7 +200,7 @@ func (a *app) migrateDown() *cobra.Command {
 that this drops are lost for good: their number has to be given with
 --destroy-rows. The way back from an upgrade is reseal migrate restore, with the
 copy that was made before it.`,
-		Example: `  reseal migrate down 1 --dry-run`,
+		Example: fmt.Sprintf("  reseal migrate down %d --dry-run", migrations.Latest()),
 		Args:    takes("VERSION"),
 	}
 	schemaFlags(c, &o)
