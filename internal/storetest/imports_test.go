@@ -31,14 +31,31 @@ const (
 	deps    = `{{.ImportPath}} {{join .Deps " "}}`
 )
 
-func TestOnlyTestsImportThisPackage(t *testing.T) {
+func TestOnlyTestsImportTheTestPackages(t *testing.T) {
 	lists := goList(t, "-f", imports, "./...")
 	if len(lists) < 6 {
 		t.Fatalf("go list knows %d packages", len(lists))
 	}
 	for name, list := range lists {
-		if slices.Contains(list, module+"/internal/storetest") {
-			t.Errorf("%s imports internal/storetest", name)
+		for _, p := range []string{module + "/internal/storetest", module + "/resealtest"} {
+			if slices.Contains(list, p) && !strings.HasSuffix(name, "/internal/storetest") {
+				t.Errorf("%s imports %s", name, p)
+			}
+		}
+	}
+}
+
+// Programs that embed reseal test with package resealtest: it brings them
+// nothing but reseal.
+func TestTestKitBringsNoOtherModules(t *testing.T) {
+	list := goList(t, "-f", deps, "./resealtest")[module+"/resealtest"]
+	own := goList(t, "-f", deps, "./store")[module+"/store"]
+	if len(list) == 0 || len(own) == 0 {
+		t.Fatal("go list knows no dependencies")
+	}
+	for _, p := range list {
+		if strings.Contains(p, ".") && p != module+"/store" && !slices.Contains(own, p) {
+			t.Errorf("resealtest depends on %s", p)
 		}
 	}
 }

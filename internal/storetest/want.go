@@ -1,3 +1,5 @@
+// Package storetest has the words in which reseal's own tests say what they
+// want. The stores come from package resealtest.
 package storetest
 
 import (
@@ -8,23 +10,6 @@ import (
 
 	"github.com/reseal/reseal/store"
 )
-
-// MustPut puts a value, or fails the test.
-func (s *Store) MustPut(t testing.TB, name, value string, o store.PutOptions) store.PutResult {
-	t.Helper()
-	res, err := s.Put(t.Context(), name, []byte(value), &o)
-	OK(t, err)
-	return res
-}
-
-// MustGet returns a value, or fails the test.
-func (s *Store) MustGet(t testing.TB, name string, sel ...store.Selector) string {
-	t.Helper()
-	v, err := s.Get(t.Context(), name, sel...)
-	OK(t, err)
-	defer v.Clear()
-	return string(v.Bytes())
-}
 
 // OK fails the test if err is not nil.
 func OK(t testing.TB, err error) {
