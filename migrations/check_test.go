@@ -19,7 +19,9 @@ type row map[string]string
 // rows has a good row of each table that has a CHECK.
 var rows = map[string]row{
 	"reseal_state": {"id": "1", "store_id": "zeroblob(16)", "root_id": "zeroblob(16)", "next_root_id": "NULL",
-		"generation": "0", "audit_count": "0", "audit_head": "zeroblob(32)", "created_at": "1", "tag": "zeroblob(32)"},
+		"generation": "0", "audit_count": "0", "audit_head": "zeroblob(32)", "created_at": "1", "tag": "zeroblob(32)",
+		"rows_nonce": "zeroblob(24)", "rows_digest": "zeroblob(32)", "rows_tag": "zeroblob(32)",
+		"secret_rows": "0", "version_rows": "0", "master_key_rows": "0", "tag_rows": "0", "job_rows": "0"},
 	"reseal_root_keys": {"root_id": "zeroblob(16)", "integrity_wrapped": "zeroblob(108)", "created_at": "1"},
 	"reseal_unseal_slots": {"slot_id": "zeroblob(16)", "root_id": "zeroblob(16)", "kind": "'passphrase'", "label": "'daily'",
 		"kdf": "'argon2id'", "time": "3", "memory": "65536", "threads": "4", "salt": "zeroblob(16)", "wrapped": "zeroblob(108)", "created_at": "1"},
@@ -51,6 +53,8 @@ var bad = map[string][]row{
 		{"audit_count": "-1"},
 		{"audit_head": "zeroblob(31)"},
 		{"tag": "zeroblob(33)"},
+		{"rows_nonce": "zeroblob(23)"}, {"rows_digest": "zeroblob(31)"}, {"rows_tag": "zeroblob(33)"},
+		{"secret_rows": "-1"}, {"version_rows": "-1"}, {"master_key_rows": "-1"}, {"tag_rows": "-1"}, {"job_rows": "-1"},
 	},
 	"reseal_root_keys": {{"root_id": "zeroblob(0)"}, {"integrity_wrapped": "zeroblob(107)"}},
 	"reseal_unseal_slots": {

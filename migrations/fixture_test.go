@@ -98,7 +98,7 @@ INSERT INTO reseal_master_key_wraps VALUES
 	(2, 2, x'01010101010101010101010101010101', zeroblob(108)),
 	(3, 3, x'01010101010101010101010101010101', zeroblob(108)),
 	(5, 5, x'01010101010101010101010101010101', zeroblob(108));
-INSERT INTO reseal_state VALUES
+INSERT INTO reseal_state (id, store_id, root_id, next_root_id, default_key, generation, audit_count, audit_head, created_at, tag) VALUES
 	(1, zeroblob(16), x'01010101010101010101010101010101', x'02020202020202020202020202020202', 2, 5, 2, zeroblob(32), 1, zeroblob(32));
 INSERT INTO reseal_secrets VALUES
 	(1, x'51515151515151515151515151515151', 'app/one', 1, 3, 2, NULL, NULL, 1, 1, '', zeroblob(32)),

@@ -31,6 +31,11 @@ var released = []release{
 		file:    "6783aa7bf9f99c9cd2fe3fa7aba39862a6a08313ef100d4100dce365b67d4ac3",
 		schema:  "9cfe49866881ee4d975fab1928f5f3cef0e43ce12efa645d164220fdaeed76bb",
 	},
+	{
+		version: 3,
+		file:    "6fcc77be5c1b6b526cb5e93206ddedbaff34ffc55eb58f63247caf19053603b0",
+		schema:  "a84cb87631426de1028221fdb6e204c6e615c6a460fc9782f91bff9f52285574",
+	},
 }
 
 // release is what is known of one version.

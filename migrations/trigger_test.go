@@ -15,7 +15,7 @@ var guarded = map[string][]string{
 	"reseal_state_delete": {`DELETE FROM reseal_state`},
 	"reseal_state_insert": {
 		`INSERT OR REPLACE INTO reseal_state SELECT * FROM reseal_state`,
-		`REPLACE INTO reseal_state SELECT 1, store_id, root_id, NULL, NULL, 0, 0, audit_head, 1, tag FROM reseal_state`,
+		`REPLACE INTO reseal_state SELECT * FROM reseal_state`,
 	},
 	"reseal_state_update": {
 		`UPDATE reseal_state SET store_id = randomblob(16)`,

@@ -58,7 +58,7 @@ func (t *tx) discard(name string, number uint64) error {
 			return err
 		}
 	}
-	if err := t.removeVersion(d.row); err != nil {
+	if err := t.removeVersion(d); err != nil {
 		return err
 	}
 	return t.discarded(sec, number, len(versions)-1, map[string]any{"reason": why, "labels": labels})

@@ -137,7 +137,7 @@ func (t *tx) insertKey(name string) (*masterKey, error) {
 	if k.row, err = res.LastInsertId(); err != nil {
 		return nil, err
 	}
-	if err := t.addVersion(k); err != nil {
+	if err := firstError(t.addVersion(k), t.rows.change(t.s.keys, keyRows, 1, k.id[:])); err != nil {
 		return nil, err
 	}
 	t.audit(event{action: "key-create", key: name, detail: map[string]any{"key_id": k.id.String(), "version": 1}})

@@ -109,7 +109,7 @@ func (t *tx) prune(name string, keep int) (int, error) {
 	}
 	var numbers []uint64
 	for _, d := range unlabelled(sec, versions, keep) {
-		if err := t.removeVersion(d.row); err != nil {
+		if err := t.removeVersion(d); err != nil {
 			return 0, err
 		}
 		numbers = append(numbers, d.number)
@@ -155,9 +155,12 @@ func miscounted(op string, sec *secret, found int) error {
 
 // removeVersion deletes a secret version that has no label, with its data key
 // if it has one.
-func (t *tx) removeVersion(row int64) error {
-	if _, err := t.exec(`DELETE FROM reseal_data_keys WHERE id = ?`, row); err != nil {
+func (t *tx) removeVersion(d dataKey) error {
+	if _, err := t.exec(`DELETE FROM reseal_data_keys WHERE id = ?`, d.row); err != nil {
 		return err
 	}
-	return t.execOne(`DELETE FROM reseal_secret_versions WHERE id = ?`, row)
+	if err := t.rows.change(t.s.keys, versionRows, -1, d.versionID[:]); err != nil {
+		return err
+	}
+	return t.execOne(`DELETE FROM reseal_secret_versions WHERE id = ?`, d.row)
 }

@@ -109,14 +109,15 @@ func (t *tx) entomb(sec *secret) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := t.forgetRows(sec, versions); err != nil {
+		return 0, err
+	}
 	// A label of another secret that points here was put there by other means.
 	const ownVersions = `(SELECT id FROM reseal_secret_versions WHERE secret = ?1)`
 	for _, statement := range []string{
-		`DELETE FROM reseal_tags WHERE secret = ?1`,
 		`DELETE FROM reseal_labels WHERE secret = ?1 OR secret_version IN ` + ownVersions,
 		`DELETE FROM reseal_data_keys WHERE id IN ` + ownVersions,
 		`DELETE FROM reseal_secret_versions WHERE secret = ?1`,
-		`UPDATE reseal_secrets SET description = '' WHERE id = ?1`,
 	} {
 		if _, err := t.exec(statement, sec.row); err != nil {
 			return 0, err
@@ -129,4 +130,29 @@ func (t *tx) entomb(sec *secret) (int, error) {
 	sec.versionCount, sec.deletedAt, sec.purgeAt = 0, 0, 0
 	sec.labels = nil
 	return len(versions), t.saveSecret(sec)
+}
+
+// forgetRows takes a secret's versions, tags and description out of the set of
+// rows, and removes its tags and description. When there are more or fewer
+// versions than there should be, it cannot be told which of them were in the set:
+// it stays, and Verify tells what is missing.
+func (t *tx) forgetRows(sec *secret, versions []dataKey) error {
+	if int64(len(versions)) != sec.versionCount {
+		versions = nil
+	}
+	for _, d := range versions {
+		if err := t.rows.change(t.s.keys, versionRows, -1, d.versionID[:]); err != nil {
+			return err
+		}
+	}
+	tags, err := loadTags(t.ctx, t.q, sec.row)
+	if err != nil {
+		return err
+	}
+	for key := range tags {
+		if err := t.dropTag(sec, key); err != nil {
+			return err
+		}
+	}
+	return t.setDescription(sec, "")
 }

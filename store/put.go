@@ -192,8 +192,10 @@ func (t *tx) insertSecret(name string, k *masterKey) (*secret, error) {
 	if err != nil {
 		return nil, err
 	}
-	sec.row, err = res.LastInsertId()
-	return sec, err
+	if sec.row, err = res.LastInsertId(); err != nil {
+		return nil, err
+	}
+	return sec, t.rows.change(t.s.keys, secretRows, 1, sec.id[:])
 }
 
 // insertVersion seals the value as the secret's next version and moves the
@@ -219,7 +221,7 @@ func (t *tx) insertVersion(res *PutResult, sec *secret, k *masterKey, p put) err
 		return err
 	}
 	row, err := ins.LastInsertId()
-	if err != nil {
+	if err := firstError(err, t.rows.change(ring, versionRows, 1, id[:])); err != nil {
 		return err
 	}
 	if _, err := t.exec(`
@@ -257,23 +259,59 @@ func putKeyError(err error, sec *secret) error {
 // describe writes the description and tags that a put brings.
 func (t *tx) describe(sec *secret, p put) error {
 	if p.Description != nil {
-		if err := t.execOne(`UPDATE reseal_secrets SET description = ? WHERE id = ?`, *p.Description, sec.row); err != nil {
+		if err := t.setDescription(sec, *p.Description); err != nil {
 			return err
 		}
 	}
 	return t.setTags(sec, p.Tags)
 }
 
+func (t *tx) setDescription(sec *secret, text string) error {
+	var old string
+	if err := t.queryRow(`SELECT description FROM reseal_secrets WHERE id = ?`, sec.row).Scan(&old); err != nil {
+		return err
+	}
+	for by, d := range map[int64]string{-1: old, 1: text} {
+		if d == "" {
+			continue
+		}
+		if err := t.tagRow(sec, by, "", d); err != nil {
+			return err
+		}
+	}
+	return t.execOne(`UPDATE reseal_secrets SET description = ? WHERE id = ?`, text, sec.row)
+}
+
+// tagRow takes a tag into the set of rows or out of it: by is 1 or -1.
+func (t *tx) tagRow(sec *secret, by int64, key, value string) error {
+	return t.rows.change(t.s.keys, tagRows, by, sec.id[:], key, value)
+}
+
 func (t *tx) setTags(sec *secret, tags map[string]string) error {
 	for k, v := range tags {
+		if err := firstError(t.dropTag(sec, k), t.tagRow(sec, 1, k, v)); err != nil {
+			return err
+		}
 		if _, err := t.exec(`
 			INSERT INTO reseal_tags (secret, key, value)
-			VALUES (?, ?, ?)
-			ON CONFLICT (secret, key) DO UPDATE SET value = excluded.value`, sec.row, k, v); err != nil {
+			VALUES (?, ?, ?)`, sec.row, k, v); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// dropTag removes a tag, if there is one of that name.
+func (t *tx) dropTag(sec *secret, key string) error {
+	var value string
+	err := t.queryRow(`DELETE FROM reseal_tags WHERE secret = ? AND key = ? RETURNING value`, sec.row, key).Scan(&value)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return t.tagRow(sec, -1, key, value)
 }
 
 // replay answers a put whose token is known: the version it made, if the value

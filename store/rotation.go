@@ -129,7 +129,7 @@ func (r *Rotation) start(t *tx, total int64) error {
 		return err
 	}
 	row, err := res.LastInsertId()
-	if err != nil {
+	if err := firstError(err, t.rows.change(t.s.keys, jobRows, 1, r.id[:])); err != nil {
 		return err
 	}
 	r.audit(t, "rotate-start", map[string]any{"to_version": kv.number, "total": total})

@@ -257,7 +257,7 @@ func (t *tx) changeTags(name string, tags map[string]string) error {
 			continue
 		}
 		removed = append(removed, k)
-		if _, err := t.exec(`DELETE FROM reseal_tags WHERE secret = ? AND key = ?`, sec.row, k); err != nil {
+		if err := t.dropTag(sec, k); err != nil {
 			return err
 		}
 	}

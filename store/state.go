@@ -22,6 +22,7 @@ type state struct {
 	auditHead  []byte
 	createdAt  int64
 	tag        []byte
+	rows       storedRows
 }
 
 func loadState(ctx context.Context, q querier) (state, error) {
@@ -38,7 +39,15 @@ func loadState(ctx context.Context, q querier) (state, error) {
 			s.audit_count,
 			s.audit_head,
 			s.created_at,
-			s.tag
+			s.tag,
+			s.rows_nonce,
+			s.rows_digest,
+			s.rows_tag,
+			s.secret_rows,
+			s.version_rows,
+			s.master_key_rows,
+			s.tag_rows,
+			s.job_rows
 		FROM reseal_state AS s
 		LEFT JOIN reseal_master_keys AS k ON k.id = s.default_key
 		WHERE s.id = 1`).Scan(
@@ -52,6 +61,14 @@ func loadState(ctx context.Context, q querier) (state, error) {
 		&st.auditHead,
 		&st.createdAt,
 		&st.tag,
+		&st.rows.nonce,
+		&st.rows.masked,
+		&st.rows.tag,
+		&st.rows.counts[secretRows],
+		&st.rows.counts[versionRows],
+		&st.rows.counts[keyRows],
+		&st.rows.counts[tagRows],
+		&st.rows.counts[jobRows],
 	)
 	if errors.Is(err, sql.ErrNoRows) {
 		return st, ErrNotAStore
@@ -81,11 +98,17 @@ func (t *tx) saveState() error {
 		return err
 	}
 	st.tag = tag
+	if err := t.s.keys.saveRows(st, &t.rows); err != nil {
+		return err
+	}
+	n := &st.rows.counts
 	return t.execOne(`
 		UPDATE reseal_state
-		SET root_id = ?, next_root_id = ?, default_key = ?, generation = ?, audit_count = ?, audit_head = ?, tag = ?
+		SET root_id = ?, next_root_id = ?, default_key = ?, generation = ?, audit_count = ?, audit_head = ?, tag = ?,
+			rows_nonce = ?, rows_digest = ?, rows_tag = ?, secret_rows = ?, version_rows = ?, master_key_rows = ?, tag_rows = ?, job_rows = ?
 		WHERE id = 1`,
-		st.rootID[:], st.nextRootID, st.defaultKey, st.generation, st.auditCount, st.auditHead, tag)
+		st.rootID[:], st.nextRootID, st.defaultKey, st.generation, st.auditCount, st.auditHead, tag,
+		st.rows.nonce, st.rows.masked, st.rows.tag, n[secretRows], n[versionRows], n[keyRows], n[tagRows], n[jobRows])
 }
 
 // stable reports whether no root rotation is under way; changes to master keys

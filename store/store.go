@@ -138,6 +138,12 @@ func openFile(ctx context.Context, path string, opts *Options, cred *Credential)
 		s.Close()
 		return nil, sqlError(err)
 	}
+	if cred != nil {
+		if err := s.countAtFirst(ctx); err != nil {
+			s.Close()
+			return nil, err
+		}
+	}
 	return s, nil
 }
 

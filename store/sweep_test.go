@@ -149,7 +149,7 @@ func TestSweepRemovesVersionWithoutSecret(t *testing.T) {
 	s.MustPut(t, "a", "one", store.PutOptions{})
 	s.Exec(t, `INSERT INTO reseal_secret_versions (id, version_id, secret, number, created_at, sealed) VALUES (77, zeroblob(16), 9, 1, 0, zeroblob(100))`)
 	s.Exec(t, `INSERT INTO reseal_data_keys (id, master_key_version, wrapped) VALUES (77, 1, zeroblob(108))`)
-	if report := must(s.Verify(ctx, store.VerifyOptions{}))(t); report.FailureCount != 1 || report.Failures[0].Remedy != "reseal sweep" {
+	if report := must(s.Verify(ctx, store.VerifyOptions{}))(t); report.FailureCount != 2 || report.Failures[0].Remedy != "reseal sweep" {
 		t.Errorf("verify found %+v", report.Failures)
 	}
 	storetest.Diff(t, "sweep", store.SweepReport{Orphans: 1}, must(s.Sweep(ctx, false))(t))

@@ -18,6 +18,7 @@ type tx struct {
 	live   context.Context
 	now    int64 // Unix milliseconds
 	state  state
+	rows   rowSet
 	events []event
 	// joined says that the transaction is the caller's and may still be rolled
 	// back: nothing may be remembered from it.
@@ -189,8 +190,15 @@ func (s *Store) newTx(ctx context.Context, q querier) *tx {
 	return &tx{q: q, s: s, ctx: context.WithoutCancel(ctx), live: ctx, now: s.now()}
 }
 
-// begin reads and checks the state row.
+// begin reads and checks the state row and the set of rows.
 func (t *tx) begin() error {
+	if err := t.beginState(); err != nil {
+		return err
+	}
+	return t.beginRows()
+}
+
+func (t *tx) beginState() error {
 	st, err := loadState(t.ctx, t.q)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/reseal/reseal/migrations"
 )
@@ -96,6 +97,9 @@ func (v *verifier) records() error {
 		if err := v.survive(v.s.keys.checkState(&st)); err != nil {
 			return err
 		}
+		if err := v.rowSet(q, &st); err != nil {
+			return err
+		}
 		keys, err := loadAllKeys(v.ctx, q)
 		if err != nil {
 			return err
@@ -165,4 +169,27 @@ func (v *verifier) trail(q querier, st *state) error {
 		err = damaged("the audit trail has %d events and should have %d, or its end was altered", count, st.auditCount)
 	}
 	return err
+}
+
+// rowSet compares the rows that are there with those that should be.
+func (v *verifier) rowSet(q querier, st *state) error {
+	remedy := restoreRemedy(v.ctx, q, "")
+	if !strings.HasPrefix(remedy, "reseal migrate restore") {
+		remedy = "reseal verify --accept"
+	}
+	should, err := v.s.keys.loadRows(st)
+	if err != nil {
+		if err = v.survive(err); err == nil {
+			v.fail(Failure{Error: "it cannot be told whether rows were removed or added by other means", Remedy: remedy})
+		}
+		return err
+	}
+	found, err := v.s.keys.countRows(v.ctx, q)
+	if err != nil {
+		return err
+	}
+	for _, d := range found.differences(&should) {
+		v.fail(Failure{Error: d, Remedy: remedy})
+	}
+	return nil
 }

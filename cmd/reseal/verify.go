@@ -12,19 +12,32 @@ import (
 )
 
 func (a *app) verifyCommand() *cobra.Command {
-	var deep bool
+	var deep, accept bool
 	c := &cobra.Command{
 		Use:   "verify",
 		Short: "Check the whole store",
-		Long: `Check the records of all secrets and master keys and the audit trail. With --deep
-also unwrap every data key and open every value. Exit code 3 if something is
-wrong: each finding comes with the command that helps.`,
+		Long: `Check the records of all secrets and master keys, that no row was removed or added
+by other means, and the audit trail. With --deep also unwrap every data key and
+open every value. Exit code 3 if something is wrong: each finding comes with the
+command that helps.
+
+Where rows are missing and there is no backup to go back to, --accept first
+records those that are there as those that should be. It brings nothing back, and
+leaves an audit event with both counts.`,
 		Example: `  reseal verify --deep`,
 		Args:    takes(),
 	}
 	c.Flags().BoolVar(&deep, "deep", false, "unwrap every data key and open every value")
+	c.Flags().BoolVar(&accept, "accept", false, "record the rows that are there as those that should be")
 	c.RunE = a.runs(func(ctx context.Context, _ []string) error {
-		return a.unsealed(ctx, func(s *store.Store) error { return a.verify(ctx, s, deep) })
+		return a.unsealed(ctx, func(s *store.Store) error {
+			if accept {
+				if err := s.AcceptRows(ctx); err != nil {
+					return err
+				}
+			}
+			return a.verify(ctx, s, deep)
+		})
 	})
 	return c
 }
