@@ -21,8 +21,8 @@ type Applied struct {
 	SHA256  string    // of the file as this build has it
 }
 
-// Status is the state of a file's schema.
-type Status struct {
+// State is the state of a file's schema.
+type State struct {
 	Created bool  // the file has a store
 	Version int64 // 0 if it has none
 	Latest  int64 // that this build knows
@@ -61,21 +61,21 @@ func hasVersionTable(ctx context.Context, db Queryer) (bool, error) {
 	return n > 0, nil
 }
 
-// GetStatus returns which migrations a file has had and which it still lacks.
-// It only reads. A newer schema is no error here: its Version is over Latest.
-func GetStatus(ctx context.Context, db Queryer) (Status, error) {
+// Status returns which migrations a file has had and which it still lacks. It
+// only reads. A newer schema is no error here: its Version is over Latest.
+func Status(ctx context.Context, db Queryer) (State, error) {
 	return builtin.status(ctx, db)
 }
 
-func (h *history) status(ctx context.Context, db Queryer) (Status, error) {
+func (h *history) status(ctx context.Context, db Queryer) (State, error) {
 	version, err := Current(ctx, db)
 	if err != nil {
-		return Status{}, err
+		return State{}, err
 	}
-	s := Status{Created: version > 0, Version: version, Latest: h.latest()}
+	s := State{Created: version > 0, Version: version, Latest: h.latest()}
 	if s.Created {
 		if s.Applied, err = h.applied(ctx, db); err != nil {
-			return Status{}, err
+			return State{}, err
 		}
 	}
 	for _, m := range h.migrations {

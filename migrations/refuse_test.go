@@ -57,7 +57,7 @@ func TestForeignAndNewerFilesAreRefusedUntouched(t *testing.T) {
 				}
 			}
 			_, _ = Current(t.Context(), db)
-			_, _ = GetStatus(t.Context(), db)
+			_, _ = Status(t.Context(), db)
 			db.Close()
 			if diff := cmp.Diff(before, fileSum(t, path)); diff != "" {
 				t.Errorf("the file changed (-want +got):\n%s", diff)

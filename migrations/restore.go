@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -65,6 +64,9 @@ func (h *history) restore(ctx context.Context, path, backup string, now time.Tim
 	return swap(path, copied, replaced)
 }
 
+// lookTime is how long a restore waits for somebody who has the file.
+const lookTime = 2 * time.Second
+
 // realPath is absolute and free of symbolic links, as SQLite's own view of the
 // file is, on which the lock's name rests.
 func realPath(path string) (string, error) {
@@ -111,7 +113,7 @@ func copyBackup(backup, path string) (name string, err error) {
 
 // checkCopy reads every page of the copy, and its schema.
 func (h *history) checkCopy(ctx context.Context, name string) error {
-	db, err := openPath(name, "ro")
+	db, err := openPath(name, "ro", lookTime)
 	if err != nil {
 		return err
 	}
@@ -124,16 +126,6 @@ func (h *history) checkCopy(ctx context.Context, name string) error {
 		return fmt.Errorf("it is damaged: %s", verdict)
 	}
 	return h.checkSchema(ctx, db)
-}
-
-func openPath(name, mode string) (*sql.DB, error) {
-	u := url.URL{Scheme: "file", OmitHost: true, Path: name, RawQuery: "mode=" + mode + "&_pragma=busy_timeout(2000)"}
-	db, err := sql.Open("sqlite", u.String())
-	if err != nil {
-		return nil, err
-	}
-	db.SetMaxOpenConns(1)
-	return db, nil
 }
 
 // logs are second names of a database's log and journal.
@@ -168,7 +160,7 @@ func occupy(ctx context.Context, path string) (release func(), opened bool, err 
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return func() {}, false, nil
 	}
-	db, err := openPath(path, "rw")
+	db, err := openPath(path, "rw", lookTime)
 	if err != nil {
 		return nil, false, err
 	}

@@ -44,18 +44,18 @@ func TestUpCreatesTheNewestSchemaOnce(t *testing.T) {
 
 func TestStatusListsAppliedAndPending(t *testing.T) {
 	_, db := newFile(t)
-	s, err := GetStatus(t.Context(), db)
+	s, err := Status(t.Context(), db)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(Status{Latest: Latest(), Pending: builtin.migrations}, s); diff != "" {
+	if diff := cmp.Diff(State{Latest: Latest(), Pending: builtin.migrations}, s); diff != "" {
 		t.Errorf("status of an empty file (-want +got):\n%s", diff)
 	}
 	start := time.Now().Add(-2 * time.Second)
 	if _, err := Up(t.Context(), db, Options{Create: true}); err != nil {
 		t.Fatal(err)
 	}
-	s, err = GetStatus(t.Context(), db)
+	s, err = Status(t.Context(), db)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestStatusListsAppliedAndPending(t *testing.T) {
 	for _, m := range builtin.migrations {
 		applied = append(applied, Applied{Version: m.Version, Name: m.Name, SHA256: m.SHA256})
 	}
-	if diff := cmp.Diff(Status{Created: true, Version: Latest(), Latest: Latest(), Applied: applied}, s); diff != "" {
+	if diff := cmp.Diff(State{Created: true, Version: Latest(), Latest: Latest(), Applied: applied}, s); diff != "" {
 		t.Errorf("status of a store (-want +got):\n%s", diff)
 	}
 }

@@ -6,10 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"net/url"
 	"os"
-	"path/filepath"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -39,22 +36,8 @@ type jsonSchema struct {
 
 // database runs fn with the store's file, opened as it is: no key is needed for
 // its schema.
-func (a *app) database(mode string, fn func(*sql.DB) error) error {
-	info, err := os.Stat(a.db)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("open %q: %w: there is no such file", a.db, migrations.ErrNotAStore)
-	case err != nil:
-		return err
-	case !info.Mode().IsRegular():
-		return fmt.Errorf("open %q: %w: it is not a regular file", a.db, migrations.ErrNotAStore)
-	}
-	path, err := filepath.Abs(a.db)
-	if err != nil {
-		return err
-	}
-	u := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: "mode=" + mode + "&_txlock=immediate&_pragma=busy_timeout(10000)"}
-	db, err := sql.Open("sqlite", u.String())
+func (a *app) database(readOnly bool, fn func(*sql.DB) error) error {
+	db, err := migrations.OpenFile(a.db, readOnly)
 	if err != nil {
 		return err
 	}
@@ -74,8 +57,8 @@ the migrations applied and pending. Only reads, and needs no key.`,
 }
 
 func (a *app) schemaStatus(ctx context.Context, _ []string) error {
-	return a.database("ro", func(db *sql.DB) error {
-		st, err := migrations.GetStatus(ctx, db)
+	return a.database(true, func(db *sql.DB) error {
+		st, err := migrations.Status(ctx, db)
 		if err != nil {
 			return fmt.Errorf("%q: %w", a.db, err)
 		}
@@ -86,7 +69,7 @@ func (a *app) schemaStatus(ctx context.Context, _ []string) error {
 	})
 }
 
-func schemaJSON(st migrations.Status) jsonSchema {
+func schemaJSON(st migrations.State) jsonSchema {
 	out := jsonSchema{Version: st.Version, Latest: st.Latest, Applied: []jsonMigration{}, Pending: pendingJSON(st.Pending)}
 	for _, m := range st.Applied {
 		out.Applied = append(out.Applied, jsonMigration{m.Version, m.Name, m.SHA256, &stamp{m.At}})
@@ -102,7 +85,7 @@ func pendingJSON(ms []migrations.Migration) []jsonMigration {
 	return out
 }
 
-func schemaText(w io.Writer, st migrations.Status) {
+func schemaText(w io.Writer, st migrations.State) {
 	fmt.Fprintf(w, "schema version %d, this release knows %d (as recorded)\n\n", st.Version, st.Latest)
 	var rows [][]string
 	for _, m := range st.Applied {
@@ -154,7 +137,7 @@ store does this too.`,
 	}
 	schemaFlags(c, &o)
 	c.RunE = a.runs(func(ctx context.Context, _ []string) error {
-		return a.database("rw", func(db *sql.DB) error {
+		return a.database(false, func(db *sql.DB) error {
 			res, err := migrations.Up(ctx, db, o)
 			if err != nil {
 				return fmt.Errorf("migrate %q: %w", a.db, err)
@@ -180,7 +163,7 @@ func (a *app) migrateUpTo() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.database("rw", func(db *sql.DB) error {
+		return a.database(false, func(db *sql.DB) error {
 			res, err := migrations.UpTo(ctx, db, to, o)
 			if err != nil {
 				return fmt.Errorf("migrate %q: %w", a.db, err)
@@ -210,7 +193,7 @@ copy that was made before it.`,
 		if err != nil {
 			return err
 		}
-		return a.database("rw", func(db *sql.DB) error {
+		return a.database(false, func(db *sql.DB) error {
 			res, err := migrations.Down(ctx, db, to, o)
 			if err != nil {
 				return fmt.Errorf("migrate %q: %w", a.db, err)
