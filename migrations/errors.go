@@ -28,6 +28,10 @@ var (
 	// has not agreed to lose. The error is a [*DataLossError].
 	ErrDataLoss = errors.New("rows would be lost")
 
+	// ErrEdited is returned when a migration in this build is not the one that
+	// was released under its number.
+	ErrEdited = errors.New("migration was edited after its release")
+
 	// ErrReadOnly is returned when the database or its folder cannot be written.
 	ErrReadOnly = errors.New("database is read-only")
 
@@ -65,6 +69,15 @@ type AlteredError struct {
 	Missing []string // objects that the migrations made and that are gone
 	Altered []string // objects whose definition is another
 	Foreign []string // objects of others that act on, or hide, reseal's tables
+
+	// Recorded is what is wrong with the versions recorded in [Table], each a
+	// clause: "version 3 where 2 comes next".
+	Recorded []string
+}
+
+// whole reports whether nothing differs.
+func (e *AlteredError) whole() bool {
+	return len(e.Missing)+len(e.Altered)+len(e.Foreign)+len(e.Recorded) == 0
 }
 
 // Error names every object.
@@ -74,7 +87,7 @@ func (e *AlteredError) Error() string {
 	for _, part := range []struct {
 		what  string
 		names []string
-	}{{"missing", e.Missing}, {"altered", e.Altered}, {"not reseal's", e.Foreign}} {
+	}{{"missing", e.Missing}, {"altered", e.Altered}, {"not reseal's", e.Foreign}, {"recorded", e.Recorded}} {
 		if len(part.names) > 0 {
 			fmt.Fprintf(&b, "; %s: %s", part.what, strings.Join(part.names, ", "))
 		}

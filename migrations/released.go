@@ -56,6 +56,7 @@ type Migration struct {
 type history struct {
 	fsys       fs.FS
 	migrations []Migration
+	files      map[int64]string // SHA-256 that a version's file was released with
 	schemas    map[int64]string // fingerprint by version
 }
 
@@ -73,13 +74,13 @@ func mustRead(fsys fs.FS, known []release) *history {
 		panic(err)
 	}
 	for _, r := range known {
-		h.schemas[r.version] = r.schema
+		h.files[r.version], h.schemas[r.version] = r.file, r.schema
 	}
 	return h
 }
 
 func readHistory(fsys fs.FS) (*history, error) {
-	h := &history{fsys: fsys, schemas: map[int64]string{}}
+	h := &history{fsys: fsys, files: map[int64]string{}, schemas: map[int64]string{}}
 	names, err := fs.Glob(fsys, "*.sql") // sorted
 	if err != nil {
 		return nil, err

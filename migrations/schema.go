@@ -44,8 +44,11 @@ func (h *history) checkVersion(ctx context.Context, db Queryer, version int64) e
 		return err
 	}
 	altered := &AlteredError{Version: version, Foreign: found.foreign()}
+	if altered.Recorded, err = checkRecorded(ctx, db, version); err != nil {
+		return err
+	}
 	want, pinned := h.schemas[version]
-	if len(altered.Foreign) == 0 && pinned && found.fingerprint() == want {
+	if altered.whole() && pinned && found.fingerprint() == want {
 		return nil
 	}
 	reference, err := h.reference(ctx, version)
@@ -53,13 +56,13 @@ func (h *history) checkVersion(ctx context.Context, db Queryer, version int64) e
 		return err
 	}
 	altered.compare(reference.own(), found.own())
-	if pinned && len(altered.Foreign)+len(altered.Missing)+len(altered.Altered) == 0 {
-		return fmt.Errorf("%w: this build's fingerprint of version %d does not match its own migrations", ErrAltered, version)
+	switch {
+	case !altered.whole():
+		return altered
+	case pinned:
+		return fmt.Errorf("%w: this build's fingerprint of version %d does not match its own migrations", ErrEdited, version)
 	}
-	if len(altered.Foreign)+len(altered.Missing)+len(altered.Altered) == 0 {
-		return nil
-	}
-	return altered
+	return nil
 }
 
 // compare fills in what differs between the schema wanted and the one found.

@@ -67,8 +67,8 @@ type Result struct {
 // [Options].NoBackup is set: [Result].Backup is the copy's path. In a host's
 // database the copy holds the host's tables too.
 //
-// The errors are [ErrNotAStore], [ErrNewer], [ErrAltered], [ErrReadOnly],
-// [ErrBusy], or the driver's own. After an error the file is as it was.
+// The errors are [ErrNotAStore], [ErrNewer], [ErrAltered], [ErrEdited],
+// [ErrReadOnly], [ErrBusy], or the driver's own. After an error the file is as it was.
 func Up(ctx context.Context, db *sql.DB, opts Options) (Result, error) {
 	return builtin.move(ctx, db, course{to: Latest(), up: true}, opts)
 }
@@ -101,6 +101,9 @@ var errMoved = errors.New("the database kept changing while it was copied: stop 
 // move runs a change if there is one to run.
 func (h *history) move(ctx context.Context, db *sql.DB, c course, opts Options) (Result, error) {
 	opts = opts.withDefaults()
+	if err := h.checkFiles(); err != nil {
+		return Result{}, err
+	}
 	from, err := Current(ctx, db)
 	if err == nil {
 		if todo, err := h.check(from, c, opts); err != nil || !todo {
