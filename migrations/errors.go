@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"syscall"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -34,6 +35,10 @@ var (
 
 	// ErrReadOnly is returned when the database or its folder cannot be written.
 	ErrReadOnly = errors.New("database is read-only")
+
+	// ErrDiskFull is returned when there is no room for the backup or for the
+	// change. Nothing was changed.
+	ErrDiskFull = errors.New("disk is full")
 
 	// ErrBusy is returned when another process kept the database or the
 	// migration lock for longer than [Options].Wait. Nothing was changed.
@@ -121,8 +126,11 @@ func explain(err error) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, fs.ErrPermission) {
+	switch {
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("%w: %w", ErrDiskFull, err)
 	}
 	var e *sqlite.Error
 	if !errors.As(err, &e) {
@@ -133,6 +141,8 @@ func explain(err error) error {
 		return fmt.Errorf("%w: %w", ErrNotAStore, err)
 	case sqlite3.SQLITE_READONLY:
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+	case sqlite3.SQLITE_FULL:
+		return fmt.Errorf("%w: %w", ErrDiskFull, err)
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 		return fmt.Errorf("%w: %w", ErrBusy, err)
 	}

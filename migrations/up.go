@@ -68,7 +68,7 @@ type Result struct {
 // database the copy holds the host's tables too.
 //
 // The errors are [ErrNotAStore], [ErrNewer], [ErrAltered], [ErrEdited],
-// [ErrReadOnly], [ErrBusy], or the driver's own. After an error the file is as it was.
+// [ErrReadOnly], [ErrDiskFull], [ErrBusy], or the driver's own. After an error the file is as it was.
 func Up(ctx context.Context, db *sql.DB, opts Options) (Result, error) {
 	return builtin.move(ctx, db, course{to: Latest(), up: true}, opts)
 }

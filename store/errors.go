@@ -90,6 +90,10 @@ var (
 	// ErrSchemaNewer is returned when the store was written by a newer release.
 	ErrSchemaNewer = errors.New("store has a newer schema than this release")
 
+	// ErrSchemaBehind is returned when the store has an older schema than this
+	// release and Options.Migrate says not to change it.
+	ErrSchemaBehind = errors.New("store has an older schema than this release")
+
 	// ErrSchemaAltered is returned when reseal's tables or triggers are not as
 	// its migrations made them, or when somebody else's triggers act on them.
 	ErrSchemaAltered = errors.New("store's schema was altered")

@@ -29,7 +29,7 @@ func Init(ctx context.Context, db *sql.DB, cred Credential, opts *Options) (*Sto
 
 // New opens the store in a host's database; ErrNotAStore says that there is
 // none and Init makes it. A schema that is behind this release is brought up to
-// it, after a backup.
+// it, after a backup, unless Options.Migrate says otherwise.
 //
 // The store changes no setting of the host's connections or file. It refuses
 // settings that can lose acknowledged writes (journal OFF or MEMORY,
@@ -68,8 +68,8 @@ func (s *Store) openHosted(ctx context.Context, cred Credential) error {
 	if err := recogniseSchema(ctx, s.db); err != nil {
 		return err
 	}
-	if _, err := migrations.Up(ctx, s.db, migrations.Options{Logger: s.opts.Logger}); err != nil {
-		return schemaError(err)
+	if err := s.migrate(ctx); err != nil {
+		return err
 	}
 	c, err := s.db.Conn(ctx)
 	if err != nil {

@@ -77,6 +77,9 @@ func (o *Options) filled() (Options, error) {
 	if f.KDF == nil {
 		f.KDF = crypto.DefaultKDF
 	}
+	if f.Migrate < MigrateUp || f.Migrate > MigrateCheck {
+		return f, invalid("Migrate: %d is no MigrateMode", f.Migrate)
+	}
 	if f.Actor == "" {
 		f.Actor = loginName()
 	}
@@ -94,10 +97,11 @@ func loginName() string {
 }
 
 // Open opens the store in the file at path and unseals it with cred. A schema
-// that is behind this release is brought up to it, after a backup.
+// that is behind this release is brought up to it, after a backup, unless
+// Options.Migrate says otherwise.
 //
-// Errors: ErrNotAStore, ErrUnseal, ErrSchemaNewer, ErrSchemaAltered,
-// ErrReadOnly, ErrDamaged, ErrBusy.
+// Errors: ErrNotAStore, ErrUnseal, ErrSchemaNewer, ErrSchemaBehind,
+// ErrSchemaAltered, ErrReadOnly, ErrDiskFull, ErrDamaged, ErrBusy.
 func Open(ctx context.Context, path string, cred Credential, opts *Options) (*Store, error) {
 	s, err := openFile(ctx, path, opts, &cred)
 	if err != nil {
@@ -162,8 +166,8 @@ func checkFile(path string) error {
 	return nil
 }
 
-// recognise looks at the file without changing it: it must be a store, and not
-// a newer one. The connection sets nothing, not even the journal mode.
+// recognise looks at the file without changing it: it must be a store, as some
+// version up to this release's made it. The connection sets nothing, not even the journal mode.
 func recognise(ctx context.Context, path string, o Options) error {
 	db, err := openPool(path, 1, []profile{{"busy_timeout", fmt.Sprint(o.BusyTimeout.Milliseconds()), ""}, {"query_only", "1", ""}})
 	if err != nil {
@@ -183,7 +187,7 @@ func recogniseSchema(ctx context.Context, q querier) error {
 	case version > migrations.Latest():
 		return fmt.Errorf("%w: %w", ErrSchemaNewer, &migrations.NewerError{Version: version, Latest: migrations.Latest()})
 	}
-	return nil
+	return schemaError(migrations.CheckSchema(ctx, q))
 }
 
 // connect opens the writer and makes room for one reader a core.
@@ -193,8 +197,8 @@ func (s *Store) connect(ctx context.Context) error {
 	if s.db, err = openPool(s.path, 1, settings); err != nil {
 		return err
 	}
-	if _, err = migrations.Up(ctx, s.db, migrations.Options{Logger: s.opts.Logger}); err != nil {
-		return schemaError(err)
+	if err = s.migrate(ctx); err != nil {
+		return err
 	}
 	if s.writer, err = pin(ctx, s.db); err != nil {
 		return err
@@ -246,6 +250,31 @@ func (s *Store) prepare(ctx context.Context, q querier, cred *Credential) error 
 	return nil
 }
 
+// migrate does about a schema that is behind what the options say.
+func (s *Store) migrate(ctx context.Context) error {
+	o := migrations.Options{Logger: s.opts.Logger}
+	if s.opts.Migrate == MigrateUp {
+		res, err := migrations.Up(ctx, s.db, o)
+		if err == nil && res.From != res.To && s.opts.Migrated != nil {
+			s.opts.Migrated(res)
+		}
+		return schemaError(err)
+	}
+	version, err := migrations.Current(ctx, s.db)
+	if err != nil || version == migrations.Latest() {
+		return schemaError(err)
+	}
+	behind := fmt.Errorf("%w: version %d, and this release has %d: run reseal migrate up", ErrSchemaBehind, version, migrations.Latest())
+	if s.opts.Migrate == MigrateRefuse {
+		return behind
+	}
+	o.DryRun = true
+	if _, err := migrations.Up(ctx, s.db, o); err != nil {
+		return fmt.Errorf("%w, which would fail: %w", behind, schemaError(err))
+	}
+	return fmt.Errorf("%w, which would work", behind)
+}
+
 // schemaError gives an error of package migrations this package's sentinel.
 func schemaError(err error) error {
 	switch {
@@ -259,6 +288,8 @@ func schemaError(err error) error {
 		return fmt.Errorf("%w: %w", ErrBusy, err)
 	case errors.Is(err, migrations.ErrReadOnly):
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+	case errors.Is(err, migrations.ErrDiskFull):
+		return fmt.Errorf("%w: nothing was changed: %w", ErrDiskFull, err)
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/reseal/reseal/crypto"
+	"github.com/reseal/reseal/migrations"
 )
 
 // KeyState is the state of a master key, after NIST SP 800-57 part 1.
@@ -39,6 +40,26 @@ const (
 	day             = 24 * time.Hour
 )
 
+// MigrateMode is what opening a store does about a schema that is behind this
+// release. A newer schema is refused in every mode.
+type MigrateMode int
+
+const (
+	// MigrateUp brings the schema up to this release, in one transaction, after
+	// a backup.
+	MigrateUp MigrateMode = iota
+
+	// MigrateRefuse refuses with ErrSchemaBehind, for hosts that migrate as a
+	// step of their own: with migrations.Up, with reseal migrate up, or with a
+	// tool of theirs.
+	MigrateRefuse
+
+	// MigrateCheck refuses with ErrSchemaBehind too, after it ran the migration
+	// and rolled it back: the error says whether it would work. It takes the
+	// write lock for that.
+	MigrateCheck
+)
+
 // Options says how a store behaves. The zero value is ready to use.
 type Options struct {
 	// Actor is who audit events name. Defaults to the user's login name, or
@@ -64,6 +85,14 @@ type Options struct {
 	// BusyTimeout is how long to wait for another process's write, for a store
 	// on its own file. Defaults to DefaultBusy.
 	BusyTimeout time.Duration
+
+	// Migrate says what to do about a schema that is behind this release.
+	// Defaults to MigrateUp.
+	Migrate MigrateMode
+
+	// Migrated, if not nil, is called when opening the store changed its schema,
+	// with the versions and the path of the copy that was made before.
+	Migrated func(migrations.Result)
 
 	// Logger gets progress and warnings, never a value or key. Defaults to
 	// discarding them.
