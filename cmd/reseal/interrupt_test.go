@@ -5,55 +5,129 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
 )
 
-func TestInterruptedRotationGoesOn(t *testing.T) {
+// sessionToRotate is a store with so many secrets under the key default, and
+// the key mk-1 to move them to.
+func sessionToRotate(t *testing.T, secrets int) *session {
+	t.Helper()
 	s := newSession(t)
 	s.ok("", "key", "create", "mk-1")
-	secrets := map[string]string{}
-	for i := range 1500 {
-		secrets[fmt.Sprintf("s-%04d", i)] = "v"
+	values := map[string]string{}
+	for i := range secrets {
+		values[fmt.Sprintf("s-%04d", i)] = "v"
 	}
-	file, err := json.Marshal(secrets)
+	file, err := json.Marshal(values)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.ok(string(file), "import", "-", "--format", "json")
+	return s
+}
 
-	rotation := []string{"rotate", "run", "--from", "default", "--to", "mk-1"}
-	ctx, interrupt := context.WithCancel(context.Background())
-	go func() {
-		defer interrupt()
-		for range 3000 {
-			var st jsonStatus
-			if _, out, _ := s.run("", "rotate", "status", "--json"); json.Unmarshal([]byte(out), &st) == nil && st.Done > 0 {
-				return
-			}
+var toMK1 = []string{"rotate", "run", "--from", "default", "--to", "mk-1"}
+
+// status returns what rotate status says, whatever its exit code.
+func (s *session) status() jsonStatus {
+	s.t.Helper()
+	code, out, errs := s.run("", "rotate", "status", "--json")
+	var st jsonStatus
+	if err := json.Unmarshal([]byte(out), &st); err != nil {
+		s.t.Errorf("rotate status: exit code %d, %v in %q\n%s", code, err, out, errs)
+	}
+	return st
+}
+
+func TestInterruptedRotationGoesOn(t *testing.T) {
+	const secrets = 600
+	s := sessionToRotate(t, secrets)
+	ctx, interrupt := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { // an interrupt before the first batch would say nothing about batches
+		defer close(done)
+		for s.status().Done == 0 && ctx.Err() == nil {
 			time.Sleep(10 * time.Millisecond)
 		}
+		interrupt()
 	}()
 	var out, errs bytes.Buffer
-	code := run(ctx, append(append(rotation, "--batch", "1", "--json"), s.flags...), strings.NewReader(""), &out, &errs)
+	code := run(ctx, append(append(toMK1, "--batch", "1", "--json"), s.flags...), strings.NewReader(""), &out, &errs)
+	interrupt()
+	<-done
 	if code != exitInterrupted {
 		t.Fatalf("interrupted: exit code %d, want %d\n%s", code, exitInterrupted, errs.String())
 	}
 	var half jsonRun
 	if err := json.Unmarshal(out.Bytes(), &half); err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v in %q\n%s", err, out.String(), errs.String())
 	}
-	if half.Done == 0 || half.Remaining == 0 || half.Done+half.Remaining != 1500 || half.State != "incomplete" {
+	if half.Done == 0 || half.Remaining == 0 || half.Done+half.Remaining != secrets || half.State != "incomplete" {
 		t.Errorf("interrupted with %d done, %d left, %s", half.Done, half.Remaining, half.State)
 	}
 	if code, _, _ := s.run("", "rotate", "status"); code != exitIncomplete {
 		t.Errorf("status while open: exit code %d, want %d", code, exitIncomplete)
 	}
-	s.ok("", rotation...)
+	s.ok("", toMK1...)
 	s.ok("", "rotate", "status")
 	s.ok("", "verify", "--deep")
 	if out := s.ok("", "list", "--key", "default"); out != "" {
 		t.Errorf("secrets left under the old key:\n%s", out)
 	}
+}
+
+// Interrupted at any moment, a run either says where it is, or did nothing.
+func TestRotationInterruptedAtAnyMomentSaysWhereItIs(t *testing.T) {
+	s := sessionToRotate(t, 60)
+	began := time.Now()
+	s.ok("", append(toMK1, "--batch", "1")...)
+	whole := time.Since(began)
+	rounds := 40
+	if testing.Short() {
+		rounds = 10
+	}
+	said, silent := 0, 0
+	for range rounds {
+		before := s.status()
+		if !before.State.Open() {
+			s.ok("", "rotate", "run", "--from", "mk-1", "--to", "default")
+			before = s.status()
+		}
+		code, out, errs := s.runFor(time.Duration(rand.Int64N(int64(whole))), append(toMK1, "--batch", "1", "--json")...)
+		after := s.status()
+		var half jsonRun
+		switch {
+		case code == exitOK:
+		case code != exitInterrupted:
+			t.Fatalf("exit code %d, want %d\n%s", code, exitInterrupted, errs)
+		case out == "":
+			silent++
+			if before.Done != after.Done || before.UpdatedAt != after.UpdatedAt {
+				t.Errorf("silent, and it went from %+v to %+v\n%s", before, after, errs)
+			}
+		default:
+			said++
+			err := json.Unmarshal([]byte(out), &half)
+			if err != nil || half.Job == "" || half.Done != after.Done || half.Remaining != after.Remaining || half.State != after.State {
+				t.Errorf("%v in %q; status says %+v", err, out, after)
+			}
+		}
+	}
+	t.Logf("%d said where they were, %d had not begun", said, silent)
+	if said == 0 {
+		t.Error("no interrupt came after the beginning")
+	}
+}
+
+// runFor interrupts the command after a while.
+func (s *session) runFor(d time.Duration, args ...string) (code int, stdout, stderr string) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	defer time.AfterFunc(d, cancel).Stop()
+	var out, errs bytes.Buffer
+	code = run(ctx, append(args, s.flags...), strings.NewReader(""), &out, &errs)
+	return code, out.String(), errs.String()
 }
