@@ -134,8 +134,7 @@ func (s *Store) initialise(ctx context.Context, cred Credential) error {
 		}
 		t.state.defaultKey = sql.NullInt64{Int64: k.row, Valid: true}
 		t.state.defaultID = k.id[:]
-		t.audit(event{action: "init", key: DefaultKeyName, detail: map[string]any{"slot": sl.id.String(), "slot_kind": sl.kind}})
-		t.audit(event{action: actionCountRows, detail: t.rows.detail()})
+		t.audit(event{action: "init", key: DefaultKeyName, detail: map[string]any{"slot": sl.id.String(), "slot_kind": sl.kind, detailCounted: true}})
 		return t.finish()
 	})
 }

@@ -104,7 +104,7 @@ func (x *explainer) secret(name string) error {
 		return err
 	}
 	if sec == nil {
-		return noSecret(name)
+		return x.s.absent(x.ctx, x.q, name)
 	}
 	x.sec, x.Secret, x.ConfiguredKey = sec, name, sec.keyName
 	altered := x.s.keys.checkSecret(sec)

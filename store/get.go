@@ -101,8 +101,8 @@ type view struct {
 func (t *tx) view() view { return view{s: t.s, ctx: t.ctx, q: t.q, remember: !t.joined} }
 
 // errMoved is returned when what the first statement read has moved on before
-// the next: a label, and its version was removed; or a data key, and its master
-// key version was destroyed.
+// the next: a label, and its version was removed; the number of versions; or a
+// data key, and its master key version was destroyed.
 var errMoved = errors.New("moved on")
 
 // getByName reads again when what it read first has moved on.
@@ -113,11 +113,11 @@ func (w view) getByName(name string, sel Selector) (Value, error) {
 			return v, err
 		}
 	}
-	return Value{}, &Error{Op: "get", Secret: name, Err: ErrDamaged, Detail: "a label points to a version that is not there", Remedy: "reseal explain " + name}
+	return Value{}, &Error{Op: "get", Secret: name, Err: ErrDamaged, Detail: "its labels or versions are not those that its record tells of", Remedy: "reseal explain " + name}
 }
 
 func (w view) tryByName(name string, sel Selector) (Value, error) {
-	sec, err := existing(w.ctx, w.q, name)
+	sec, err := w.secret(name)
 	if err != nil {
 		return Value{}, err
 	}
@@ -128,6 +128,20 @@ func (w view) tryByName(name string, sel Selector) (Value, error) {
 		return Value{}, err
 	}
 	return w.get("get", sec, sel)
+}
+
+// secret reads a secret that is there, unchecked. In a transaction that writes,
+// where many names are looked up that are not there yet, it does not look twice
+// for one that is not found.
+func (w view) secret(name string) (*secret, error) {
+	sec, err := loadSecret(w.ctx, w.q, name)
+	if err == nil && sec == nil && w.remember {
+		return nil, w.s.absent(w.ctx, w.q, name)
+	}
+	if err == nil && (sec == nil || sec.tombstone()) {
+		err = noSecret(name)
+	}
+	return sec, err
 }
 
 // stored is a secret version as it lies in the file, with the row of the master
@@ -188,7 +202,7 @@ func (w view) find(op string, sec *secret, sel Selector) (*stored, error) {
 	if sel.label == "" {
 		v, err := scanStored(w.q.QueryRowContext(w.ctx, selectStored+`v.number = ?`, sec.row, sel.number))
 		if errors.Is(err, sql.ErrNoRows) {
-			return nil, noVersion(op, sec, sel.number)
+			return nil, w.noVersion(op, sec, sel.number)
 		}
 		return v, err
 	}
@@ -204,6 +218,20 @@ func (w view) find(op string, sec *secret, sel Selector) (*stored, error) {
 		err = damaged("label %q points to another version than the secret's record says", sel.label)
 	}
 	return v, err
+}
+
+// noVersion returns the error of a version that was not found: errMoved if the
+// secret does not have as many versions as its record says.
+func (w view) noVersion(op string, sec *secret, number uint64) error {
+	var n int64
+	err := w.q.QueryRowContext(w.ctx, `SELECT count(*) FROM reseal_secret_versions WHERE secret = ?`, sec.row).Scan(&n)
+	switch {
+	case err != nil:
+		return err
+	case n != sec.versionCount:
+		return errMoved
+	}
+	return noVersion(op, sec, number)
 }
 
 func scanStored(row *sql.Row) (*stored, error) {

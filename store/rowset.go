@@ -132,17 +132,25 @@ func (t *tx) beginRows() (err error) {
 	return withRemedy(err, "reseal verify")
 }
 
-const actionCountRows = "count-rows"
+// That a store's rows were counted once is in its audit trail: in the event
+// "init", or later in an event of its own.
+const (
+	actionCountRows = "count-rows"
+	detailCounted   = "rows_counted"
+)
 
-// neverCounted refuses a store whose record of rows was taken away: that it was
-// counted once is in the audit trail, at its beginning or later.
+func (e *Event) countedRows() bool {
+	return e.Action == actionCountRows || e.Action == "init" && bytes.Contains(e.Detail, []byte(`"`+detailCounted+`":true`))
+}
+
+// neverCounted refuses a store whose record of rows was taken away.
 func (t *tx) neverCounted() error {
 	if _, err := t.s.keys.checkChain(t.ctx, t.q, &t.state); err != nil {
 		return err
 	}
 	counted := false
 	err := eachEvent(t.ctx, t.q, func(e Event, _ []byte) error {
-		counted = counted || e.Action == actionCountRows
+		counted = counted || e.countedRows()
 		return nil
 	})
 	if err == nil && counted {

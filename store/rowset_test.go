@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -16,15 +17,7 @@ func TestVerifyMissesRows(t *testing.T) {
 		edits []string
 		want  string
 	}{
-		"a whole secret": {[]string{
-			`DROP TRIGGER reseal_secrets_delete`,
-			`DELETE FROM reseal_labels WHERE secret = 1`,
-			`DELETE FROM reseal_data_keys WHERE id IN (SELECT id FROM reseal_secret_versions WHERE secret = 1)`,
-			`DELETE FROM reseal_secret_versions WHERE secret = 1`,
-			`DELETE FROM reseal_tags WHERE secret = 1`,
-			`DELETE FROM reseal_secrets WHERE id = 1`,
-			secretsDeleteTrigger,
-		}, "1 secret" + other + "2"},
+		"a whole secret":        {removeSecretOne, "1 secret" + other + "2"},
 		"a tag":                 {[]string{`DELETE FROM reseal_tags WHERE key = 'team'`}, "2 tags" + other + "3"},
 		"a tag's value":         {[]string{`UPDATE reseal_tags SET value = 'blue' WHERE key = 'team'`}, "exchanged"},
 		"a tag added":           {[]string{`INSERT INTO reseal_tags VALUES (2, 'team', 'red')`}, "4 tags" + other + "3"},
@@ -61,6 +54,17 @@ func TestVerifyMissesRows(t *testing.T) {
 			storetest.OK(t, s.AcceptRows(t.Context()))
 		})
 	}
+}
+
+// removeSecretOne removes a secret as somebody does who knows the schema.
+var removeSecretOne = []string{
+	`DROP TRIGGER reseal_secrets_delete`,
+	`DELETE FROM reseal_labels WHERE secret = 1`,
+	`DELETE FROM reseal_data_keys WHERE id IN (SELECT id FROM reseal_secret_versions WHERE secret = 1)`,
+	`DELETE FROM reseal_secret_versions WHERE secret = 1`,
+	`DELETE FROM reseal_tags WHERE secret = 1`,
+	`DELETE FROM reseal_secrets WHERE id = 1`,
+	secretsDeleteTrigger,
 }
 
 const (
@@ -126,4 +130,41 @@ func TestRowSetThatWasTakenAwayIsRefused(t *testing.T) {
 	storetest.OK(t, s.AcceptRows(ctx))
 	storetest.OK(t, storetest.Err(s.Put(ctx, "a", []byte("x"), nil)))
 	storetest.Check(t, s.Store)
+}
+
+// A secret that is gone is not answered with "no such secret".
+func TestRemovedSecretIsMissed(t *testing.T) {
+	s, ctx := taggedSecrets(t), t.Context()
+	storetest.Refused(t, storetest.Err(s.Get(ctx, "never")), store.ErrNotFound)
+	for _, e := range removeSecretOne {
+		must(s.Raw(t).Exec(e))(t)
+	}
+	for what, err := range map[string]error{
+		"get":     storetest.Err(s.Get(ctx, "a")),
+		"show":    storetest.Err(s.Show(ctx, "a")),
+		"explain": storetest.Err(s.Explain(ctx, "a", 0)),
+		"list":    storetest.Err(s.List(ctx, store.ListOptions{})),
+	} {
+		if !errors.Is(err, store.ErrDamaged) {
+			t.Errorf("%s: %v, want ErrDamaged", what, err)
+		}
+	}
+	if found, _ := s.List(ctx, store.ListOptions{}); len(found) != 1 {
+		t.Errorf("list has %d secrets, want the one that is there", len(found))
+	}
+	storetest.OK(t, s.AcceptRows(ctx))
+	storetest.Refused(t, storetest.Err(s.Get(ctx, "a")), store.ErrNotFound)
+}
+
+func TestRemovedVersionIsMissed(t *testing.T) {
+	s, ctx := taggedSecrets(t), t.Context()
+	s.MustPut(t, "a", "two", store.PutOptions{})
+	s.MustPut(t, "a", "three", store.PutOptions{})
+	storetest.Refused(t, storetest.Err(s.Get(ctx, "a", store.Version(9))), store.ErrNotFound)
+	s.Exec(t, `DELETE FROM reseal_data_keys WHERE id = 1`)
+	s.Exec(t, `DELETE FROM reseal_secret_versions WHERE id = 1`)
+	storetest.Refused(t, storetest.Err(s.Get(ctx, "a", store.Version(1))), store.ErrDamaged)
+	if v, err := s.Get(ctx, "a"); err != nil || string(v.Bytes()) != "three" {
+		t.Errorf("Get = %q, %v", v.Bytes(), err)
+	}
 }

@@ -19,7 +19,7 @@ func (s *Store) Show(ctx context.Context, name string) (*SecretInfo, error) {
 	}
 	var info *SecretInfo
 	err := s.snapshot(ctx, func(q querier) error {
-		sec, err := existing(ctx, q, name)
+		sec, err := view{s: s, ctx: ctx, q: q, remember: true}.secret(name)
 		if err != nil {
 			return err
 		}
@@ -45,7 +45,9 @@ type ListOptions struct {
 }
 
 // List returns secrets by name, each as Show does. A damaged one does not hide
-// the others: it is in the list with its Damage.
+// the others: it is in the list with its Damage. Without a Limit an unsealed
+// store also checks that no secret is missing: if one is, the error is
+// ErrDamaged, beside the list of those that are there.
 func (s *Store) List(ctx context.Context, o ListOptions) ([]SecretInfo, error) {
 	var out []SecretInfo
 	err := s.snapshot(ctx, func(q querier) error {
@@ -58,14 +60,17 @@ func (s *Store) List(ctx context.Context, o ListOptions) ([]SecretInfo, error) {
 				return err
 			}
 		}
-		return s.eachSecret(ctx, q, o, func(sec *secret) error {
+		if err := s.eachSecret(ctx, q, o, func(sec *secret) error {
 			info, err := s.secretInfo(ctx, q, sec, keys)
 			if errors.Is(err, ErrDamaged) {
 				info.Damage, info.Authenticated, err = err.Error(), false, nil
 			}
 			out = append(out, *info)
 			return err
-		})
+		}); err != nil || o.Limit > 0 {
+			return err
+		}
+		return s.checkNames(ctx, q)
 	})
 	return out, err
 }

@@ -96,7 +96,7 @@ func TestVerifyFindsEveryEdit(t *testing.T) {
 			[]failure{{"", 0, "mk-2", "master key version 1 is destroyed and has a wrap"}}},
 		{"default key", `UPDATE reseal_state SET default_key = 2`, false, []failure{{"", 0, "", "stored data is damaged or altered: the store's state row was altered"}}},
 		{"audit event added", `INSERT INTO reseal_audit_events SELECT seq + 1, at, actor, action, secret, key, detail, mac FROM reseal_audit_events ORDER BY seq DESC LIMIT 1`, false,
-			[]failure{{"", 0, "", "stored data is damaged or altered: audit event 20 was altered"}}},
+			[]failure{{"", 0, "", "stored data is damaged or altered: audit event 19 was altered"}}},
 		{"data key missing", `DELETE FROM reseal_data_keys WHERE id = ` + third, false, []failure{{"a", 3, "", "its data key is missing"}}},
 		{"data key of no version", `INSERT INTO reseal_data_keys (id, master_key_version, wrapped) VALUES (99, 1, zeroblob(108))`, false, []failure{{"", 0, "", "data key 99 has no secret version"}}},
 		{"master key version missing", `UPDATE reseal_data_keys SET master_key_version = 99 WHERE id = ` + third, false,

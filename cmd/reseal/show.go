@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -115,9 +116,9 @@ passphrase given, every wrap is opened and checked.`,
 
 func (a *app) list(ctx context.Context, o store.ListOptions) error {
 	return a.readable(ctx, func(s *store.Store) error {
-		secrets, err := s.List(ctx, o)
-		if err != nil {
-			return err
+		secrets, missing := s.List(ctx, o)
+		if missing != nil && !errors.Is(missing, store.ErrDamaged) {
+			return missing
 		}
 		out := []jsonSecret{}
 		damaged := 0
@@ -128,7 +129,10 @@ func (a *app) list(ctx context.Context, o store.ListOptions) error {
 			}
 		}
 		a.noteRecorded(s)
-		err = a.emit(out, func(w io.Writer) { a.listTable(w, secrets, o.Deleted) })
+		err := a.emit(out, func(w io.Writer) { a.listTable(w, secrets, o.Deleted) })
+		if err == nil {
+			err = missing
+		}
 		if err == nil && damaged > 0 {
 			err = &cliError{exit: exitDamaged, code: "damaged", err: store.ErrDamaged, remedy: "reseal verify --deep",
 				msg: fmt.Sprintf("%s damaged or altered", pluralIs(damaged, "secret"))}
