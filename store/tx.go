@@ -53,24 +53,28 @@ func (s *Store) exclusively(ctx context.Context, fn func(querier) error) error {
 			q.ExecContext(free, "ROLLBACK") // cancelled just after it began
 			return err
 		}
-		err := s.guarded(q, fn)
-		if err == nil {
-			_, err = q.ExecContext(free, "COMMIT")
+		committed := false
+		defer func() { // also when the host's clock or logger panics
+			if committed {
+				return
+			}
+			// A full disk or an I/O error may have rolled back already.
+			if _, err := q.ExecContext(free, "ROLLBACK"); err != nil && !s.own {
+				discard(conn)
+			}
+		}()
+		if err := s.guarded(q, fn); err != nil {
+			return err
 		}
-		if err == nil {
-			return nil
-		}
-		// A full disk or an I/O error may have rolled back already.
-		if _, rerr := q.ExecContext(free, "ROLLBACK"); rerr != nil && !s.own {
-			discard(conn)
-		}
+		_, err := q.ExecContext(free, "COMMIT")
+		committed = err == nil
 		return err
 	})
 }
 
 // guarded runs fn with secure_delete on, for connections that are not the
 // store's own and may have it off.
-func (s *Store) guarded(q querier, fn func(querier) error) error {
+func (s *Store) guarded(q querier, fn func(querier) error) (err error) {
 	if s.own && q == querier(s.writer) {
 		return fn(q)
 	}
@@ -78,7 +82,8 @@ func (s *Store) guarded(q querier, fn func(querier) error) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(fn(q), restore())
+	defer func() { err = errors.Join(err, restore()) }()
+	return fn(q)
 }
 
 // secureDelete turns secure_delete on, which SQLite allows inside a
@@ -275,9 +280,10 @@ func (s *Store) read(ctx context.Context, fn func(querier) error) error {
 }
 
 // snapshot runs fn in a read transaction: its statements see one state of the
-// file.
+// file. It ends also when the host's code panics in fn: a reader that stayed in
+// it would give values of that moment from then on.
 func (s *Store) snapshot(ctx context.Context, fn func(querier) error) error {
-	return s.read(ctx, func(q querier) error {
+	return s.read(ctx, func(q querier) (err error) {
 		if db, ok := q.(*sql.DB); ok {
 			c, err := db.Conn(ctx)
 			if err != nil {
@@ -292,11 +298,12 @@ func (s *Store) snapshot(ctx context.Context, fn func(querier) error) error {
 		if _, err := q.ExecContext(free, "BEGIN"); err != nil {
 			return err
 		}
-		err := fn(q)
-		if _, rerr := q.ExecContext(free, "ROLLBACK"); rerr != nil && err == nil {
-			err = rerr
-		}
-		return err
+		defer func() {
+			if _, rerr := q.ExecContext(free, "ROLLBACK"); rerr != nil && err == nil {
+				err = rerr
+			}
+		}()
+		return fn(q)
 	})
 }
 
