@@ -11,8 +11,10 @@ import (
 
 // Show returns everything about a secret but its values: the key it is
 // configured with, and the key version that really wraps each version, read
-// from the wraps. An unsealed store checks the record tag and opens every wrap;
-// one that does not open is ErrDamaged, whatever the row says.
+// from the wraps. An unsealed store checks the record tags of the secret and its
+// master keys and opens every wrap; one that does not open is ErrDamaged,
+// whatever the row says, and ErrKeyUnavailable when its master key version was
+// destroyed.
 func (s *Store) Show(ctx context.Context, name string) (*SecretInfo, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
@@ -62,7 +64,7 @@ func (s *Store) List(ctx context.Context, o ListOptions) ([]SecretInfo, error) {
 		}
 		if err := s.eachSecret(ctx, q, o, func(sec *secret) error {
 			info, err := s.secretInfo(ctx, q, sec, keys)
-			if errors.Is(err, ErrDamaged) {
+			if errors.Is(err, ErrDamaged) || errors.Is(err, ErrKeyUnavailable) {
 				info.Damage, info.Authenticated, err = err.Error(), false, nil
 			}
 			out = append(out, *info)
@@ -178,14 +180,16 @@ func (s *Store) addVersions(ctx context.Context, q querier, info *SecretInfo, se
 		return &Error{Op: "show", Secret: sec.name, ConfiguredKey: sec.keyName, Err: ErrDamaged,
 			Detail: plural(sec.versionCount, "version") + " expected, " + plural(int64(len(versions)), "version") + " found", Remedy: "reseal explain " + sec.name}
 	}
+	var checked *masterKey
 	for _, d := range versions {
 		v := VersionInfo{Version: d.number, Labels: sec.labelsOf(d.row), CreatedAt: fromMillis(d.createdAt), Token: d.token}
 		if k := keys[d.keyVersion]; k != nil {
 			kv, _ := k.byRow(d.keyVersion)
 			v.EffectiveKey, v.EffectiveKeyVersion, v.Behind = k.name, kv.number, kv.number != k.primary
-			if err := s.proveWrap(ctx, q, sec, d, k, kv); err != nil {
+			if err := s.proveWrap(ctx, q, sec, d, k, kv, checked); err != nil {
 				return err
 			}
+			checked = k
 		} else if s.keys != nil {
 			return &Error{Op: "show", Secret: sec.name, Version: d.number, Labels: v.Labels, ConfiguredKey: sec.keyName, Err: ErrDamaged,
 				Detail: "its data key, or the master key version that wraps it, is missing", Remedy: "reseal explain " + sec.name}
@@ -200,16 +204,31 @@ func (s *Store) addVersions(ctx context.Context, q querier, info *SecretInfo, se
 		info.Versions = append(info.Versions, v)
 	}
 	slices.Sort(info.EffectiveKeys)
-	return nil
+	if s.keys == nil || slices.Contains(info.EffectiveKeys, sec.keyName) {
+		return nil
+	}
+	k, err := loadKey(ctx, q, sec.keyRow.Int64) // nothing is under it
+	if err != nil {
+		return err
+	}
+	return s.keys.checkKey(k)
 }
 
-// proveWrap opens the wrap of a data key, so that what Show says of it is what
-// it is. A sealed store cannot.
-func (s *Store) proveWrap(ctx context.Context, q querier, sec *secret, d dataKey, k *masterKey, kv keyVersion) error {
+// proveWrap checks the master key's record, unless it is the one checked last,
+// and opens the wrap of a data key, so that what Show says of both is what they
+// are. A sealed store cannot.
+func (s *Store) proveWrap(ctx context.Context, q querier, sec *secret, d dataKey, k *masterKey, kv keyVersion, checked *masterKey) error {
 	if s.keys == nil {
 		return nil
 	}
-	wrapper, err := s.keys.unwrap(ctx, q, k, kv, true)
+	var err error
+	var wrapper *crypto.Key
+	if k != checked {
+		err = s.keys.checkKey(k)
+	}
+	if err == nil {
+		wrapper, err = s.keys.unwrap(ctx, q, k, kv, true)
+	}
 	if err == nil {
 		err = wrapper.CheckWrap(d.wrapped, crypto.AppendDataKeyContext(nil, s.keys.storeID, d.versionID, k.id, kv.number))
 	}

@@ -177,8 +177,9 @@ type SecretInfo struct {
 	DeletedAt      time.Time // zero unless deleted
 	PurgeAt        time.Time // zero unless deleted
 	Versions       []VersionInfo
-	// Authenticated says that the record tag was checked and every wrap was
-	// opened. A sealed store gives what is recorded.
+	// Authenticated says that the record tags of the secret and its master keys
+	// were checked and every wrap was opened. A sealed store gives what is
+	// recorded.
 	Authenticated bool
 	// Damage says what List found wrong; the rest is then as recorded, as far as
 	// it could be read. Show returns an error instead.

@@ -1,0 +1,49 @@
+package store_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/reseal/reseal/internal/storetest"
+	"github.com/reseal/reseal/store"
+)
+
+// What Show and List say of a master key is what reseal recorded: a record that
+// was altered by other means is damage, also when every wrap opens.
+func TestShowRefusesAlteredMasterKey(t *testing.T) {
+	s, ctx := storetest.New(t, &storetest.Options{Damaged: true}), t.Context()
+	storetest.OK(t, s.CreateKey(ctx, "mk-1"))
+	putFive(t, s, "a", "mk-1")
+	s.MustPut(t, "b", "value", store.PutOptions{})
+	must(s.RotateKey(ctx, "mk-1"))(t)
+	if info := must(s.Show(ctx, "a"))(t); !info.Behind {
+		t.Fatal("a is not behind")
+	}
+	s.Exec(t, `UPDATE reseal_master_keys SET primary_version = 1 WHERE name = 'mk-1'`)
+
+	e := storetest.Refused(t, storetest.Err(s.Show(ctx, "a")), store.ErrDamaged)
+	if e.EffectiveKey != "mk-1" || e.Remedy == "" {
+		t.Errorf("show names key %q, remedy %q", e.EffectiveKey, e.Remedy)
+	}
+	list := must(s.List(ctx, store.ListOptions{}))(t)
+	if len(list) != 2 || list[0].Damage == "" || list[0].Authenticated || list[1].Damage != "" || !list[1].Authenticated {
+		t.Errorf("list says %+v", list)
+	}
+}
+
+// One secret whose key is gone does not hide the others.
+func TestListGoesOnPastDestroyedKeyVersion(t *testing.T) {
+	s, ctx := storetest.New(t, &storetest.Options{Damaged: true}), t.Context()
+	s.MustPut(t, "a", "value", store.PutOptions{})
+	s.MustPut(t, "b", "value", store.PutOptions{})
+	storetest.OK(t, s.CreateKey(ctx, "mk-1"))
+	must(s.RotateKey(ctx, "mk-1"))(t)
+	storetest.OK(t, s.DestroyKeyVersion(ctx, "mk-1", 1))
+	s.Exec(t, `UPDATE reseal_data_keys SET master_key_version = (SELECT id FROM reseal_master_key_versions WHERE destroyed_at IS NOT NULL) WHERE id = 1`)
+
+	list := must(s.List(ctx, store.ListOptions{}))(t)
+	if len(list) != 2 || !strings.Contains(list[0].Damage, "destroyed") || list[1].Damage != "" {
+		t.Errorf("list says %+v", list)
+	}
+	storetest.Refused(t, storetest.Err(s.Show(ctx, "a")), store.ErrKeyUnavailable)
+}
