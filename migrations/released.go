@@ -4,6 +4,7 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -64,6 +65,9 @@ var builtin = mustRead(SQL, released)
 
 // Latest returns the newest schema version that this build knows.
 func Latest() int64 { return builtin.latest() }
+
+// All returns the migrations of this build, the first first.
+func All() []Migration { return slices.Clone(builtin.migrations) }
 
 func (h *history) latest() int64 { return int64(len(h.migrations)) }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"database/sql"
+	"errors"
 	"fmt"
 
 	"github.com/reseal/reseal/crypto"
@@ -174,12 +175,18 @@ func (s *Store) countAtFirst(ctx context.Context) error {
 	if err != nil || st.rows.nonce != nil {
 		return err
 	}
-	return s.write(ctx, func(t *tx) error {
+	err = s.write(ctx, func(t *tx) error {
 		if t.state.rows.nonce == nil {
 			t.audit(event{action: actionCountRows, detail: t.rows.detail()})
 		}
 		return nil
 	})
+	if errors.Is(err, ErrDamaged) {
+		// Reading goes on, Verify tells of it, and AcceptRows needs an open store.
+		s.opts.Logger.WarnContext(ctx, "the rows of the store cannot be counted, and writes are refused", "error", err)
+		return nil
+	}
+	return err
 }
 
 func (set *rowSet) detail() map[string]any {

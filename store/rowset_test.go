@@ -127,7 +127,10 @@ func TestRowSetThatWasTakenAwayIsRefused(t *testing.T) {
 	s, ctx := taggedSecrets(t), t.Context()
 	s.Exec(t, `UPDATE reseal_state SET rows_nonce = NULL, rows_digest = NULL, rows_tag = NULL`)
 	storetest.Refused(t, storetest.Err(s.Put(ctx, "a", []byte("x"), nil)), store.ErrDamaged)
-	storetest.OK(t, s.AcceptRows(ctx))
+	again := s.Another(t) // opening works, and so do reads
+	again.MustGet(t, "a")
+	storetest.Refused(t, storetest.Err(again.Put(ctx, "a", []byte("x"), nil)), store.ErrDamaged)
+	storetest.OK(t, again.AcceptRows(ctx))
 	storetest.OK(t, storetest.Err(s.Put(ctx, "a", []byte("x"), nil)))
 	storetest.Check(t, s.Store)
 }

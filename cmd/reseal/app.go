@@ -167,7 +167,9 @@ func (a *app) completeNames(args []string) cobra.CompletionFunc {
 		if len(done) >= len(args) || args[len(done)] != "NAME" && args[len(done)] != "KEY" {
 			return nil, cobra.ShellCompDirectiveDefault
 		}
-		s, err := store.OpenSealed(cmd.Context(), a.db, a.options())
+		o := a.options()
+		o.Migrate = store.MigrateRefuse
+		s, err := store.OpenSealed(cmd.Context(), a.db, o)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

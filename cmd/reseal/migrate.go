@@ -16,7 +16,7 @@ import (
 
 func (a *app) migrateCommand() *cobra.Command {
 	return a.noun("migrate", "The schema of the store", "  reseal migrate status",
-		a.migrateStatus(), a.migrateUp(), a.migrateUpTo(), a.migrateDown(), a.migrateLint(), a.migrateRestore())
+		a.migrateStatus(), a.migrateUp(), a.migrateUpTo(), a.migrateDown(), a.migrateRestore(), a.migrateGet(), a.migrateValidate(), a.migrateLint())
 }
 
 type jsonMigration struct {
@@ -24,6 +24,7 @@ type jsonMigration struct {
 	Name      string `json:"name"`
 	SHA256    string `json:"sha256"`
 	AppliedAt *stamp `json:"applied_at,omitempty"`
+	SQL       string `json:"sql,omitempty"`
 }
 
 type jsonSchema struct {
@@ -72,7 +73,7 @@ func (a *app) schemaStatus(ctx context.Context, _ []string) error {
 func schemaJSON(st migrations.State) jsonSchema {
 	out := jsonSchema{Version: st.Version, Latest: st.Latest, Applied: []jsonMigration{}, Pending: pendingJSON(st.Pending)}
 	for _, m := range st.Applied {
-		out.Applied = append(out.Applied, jsonMigration{m.Version, m.Name, m.SHA256, &stamp{m.At}})
+		out.Applied = append(out.Applied, jsonMigration{Version: m.Version, Name: m.Name, SHA256: m.SHA256, AppliedAt: &stamp{m.At}})
 	}
 	return out
 }
@@ -80,7 +81,7 @@ func schemaJSON(st migrations.State) jsonSchema {
 func pendingJSON(ms []migrations.Migration) []jsonMigration {
 	out := []jsonMigration{}
 	for _, m := range ms {
-		out = append(out, jsonMigration{m.Version, m.Name, m.SHA256, nil})
+		out = append(out, jsonMigration{Version: m.Version, Name: m.Name, SHA256: m.SHA256})
 	}
 	return out
 }
@@ -105,51 +106,97 @@ type jsonMoved struct {
 	Ran    []jsonMigration `json:"ran"`
 }
 
-// moved prints what a change of the schema did.
-func (a *app) moved(res migrations.Result, dryRun bool) error {
-	out := jsonMoved{From: res.From, To: res.To, DryRun: dryRun, Backup: res.Backup, Ran: pendingJSON(res.Ran)}
-	switch {
-	case res.From == res.To:
-		return a.say(out, "schema version %d, nothing to do", res.To)
-	case dryRun:
-		return a.say(out, "schema version %d to %d would work; nothing was changed", res.From, res.To)
-	case res.Backup != "":
-		return a.say(out, "schema version %d to %d; the store as it was: %s", res.From, res.To, res.Backup)
-	}
-	return a.say(out, "schema version %d to %d", res.From, res.To)
+// change is what up, up-to and down do, and how.
+type change struct {
+	migrations.Options
+	showSQL bool
+	down    bool
 }
 
-func schemaFlags(c *cobra.Command, o *migrations.Options) {
-	c.Flags().BoolVar(&o.DryRun, "dry-run", false, "do it all in the transaction and roll back")
-	c.Flags().BoolVar(&o.NoBackup, "no-backup", false, "make no copy of the store first")
+func (c *change) flags(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&c.DryRun, "dry-run", false, "do it all in the transaction and roll back")
+	cmd.Flags().BoolVar(&c.showSQL, "show-sql", false, "print the statements")
+	cmd.Flags().BoolVar(&c.NoBackup, "no-backup", false, "make no copy of the store first")
+}
+
+// change runs a change of the schema.
+func (a *app) change(ctx context.Context, c *change, fn func(*sql.DB) (migrations.Result, error)) error {
+	return a.database(false, func(db *sql.DB) error {
+		res, err := fn(db)
+		if err != nil {
+			return fmt.Errorf("migrate %q: %w", a.db, err)
+		}
+		return a.moved(c, res)
+	})
+}
+
+// moved prints what a change of the schema did. The statements are followed by
+// the line about them as a comment, so that all of it is SQL.
+func (a *app) moved(c *change, res migrations.Result) error {
+	out := jsonMoved{From: res.From, To: res.To, DryRun: c.DryRun, Backup: res.Backup, Ran: pendingJSON(res.Ran)}
+	comment := ""
+	if c.showSQL && len(out.Ran) > 0 {
+		comment = "-- "
+		if err := c.statements(out.Ran); err != nil {
+			return err
+		}
+	}
+	return a.emit(out, func(w io.Writer) {
+		for _, m := range out.Ran {
+			if m.SQL != "" {
+				fmt.Fprintln(w, m.SQL)
+			}
+		}
+		fmt.Fprintf(w, "%s%s\n", comment, c.said(res))
+	})
+}
+
+func (c *change) statements(ran []jsonMigration) (err error) {
+	form := migrations.UpScript
+	if c.down {
+		form = migrations.DownScript
+	}
+	for i := range ran {
+		if ran[i].SQL, err = migrations.Script(ran[i].Version, form); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// said is a change in one line.
+func (c *change) said(res migrations.Result) string {
+	switch {
+	case res.From == res.To:
+		return fmt.Sprintf("schema version %d, nothing to do", res.To)
+	case c.DryRun:
+		return fmt.Sprintf("schema version %d to %d would work; nothing was changed", res.From, res.To)
+	case res.Backup != "":
+		return fmt.Sprintf("schema version %d to %d; the store as it was: %s", res.From, res.To, res.Backup)
+	}
+	return fmt.Sprintf("schema version %d to %d", res.From, res.To)
 }
 
 func (a *app) migrateUp() *cobra.Command {
-	var o migrations.Options
+	var o change
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "Bring the schema to this release's version",
 		Long: `Bring the store's schema to the version of this release, in one transaction, after
 a complete copy of the store was made beside it. Every command that opens the
 store does this too.`,
-		Example: `  reseal migrate up --dry-run`,
+		Example: `  reseal migrate up --dry-run --show-sql`,
 		Args:    takes(),
 	}
-	schemaFlags(c, &o)
+	o.flags(c)
 	c.RunE = a.runs(func(ctx context.Context, _ []string) error {
-		return a.database(false, func(db *sql.DB) error {
-			res, err := migrations.Up(ctx, db, o)
-			if err != nil {
-				return fmt.Errorf("migrate %q: %w", a.db, err)
-			}
-			return a.moved(res, o.DryRun)
-		})
+		return a.change(ctx, &o, func(db *sql.DB) (migrations.Result, error) { return migrations.Up(ctx, db, o.Options) })
 	})
 	return c
 }
 
 func (a *app) migrateUpTo() *cobra.Command {
-	var o migrations.Options
+	var o change
 	c := &cobra.Command{
 		Use:     "up-to VERSION",
 		Short:   "Bring the schema up to a version",
@@ -157,49 +204,37 @@ func (a *app) migrateUpTo() *cobra.Command {
 		Example: fmt.Sprintf("  reseal migrate up-to %d", migrations.Latest()),
 		Args:    takes("VERSION"),
 	}
-	schemaFlags(c, &o)
+	o.flags(c)
 	c.RunE = a.runs(func(ctx context.Context, args []string) error {
 		to, err := schemaVersion(args[0])
 		if err != nil {
 			return err
 		}
-		return a.database(false, func(db *sql.DB) error {
-			res, err := migrations.UpTo(ctx, db, to, o)
-			if err != nil {
-				return fmt.Errorf("migrate %q: %w", a.db, err)
-			}
-			return a.moved(res, o.DryRun)
-		})
+		return a.change(ctx, &o, func(db *sql.DB) (migrations.Result, error) { return migrations.UpTo(ctx, db, to, o.Options) })
 	})
 	return c
 }
 
 func (a *app) migrateDown() *cobra.Command {
-	var o migrations.Options
+	o := change{down: true}
 	c := &cobra.Command{
 		Use:   "down VERSION",
 		Short: "Undo migrations down to a version",
 		Long: `Undo migrations until the schema has VERSION; 0 removes the store. Rows in tables
-that this drops are lost for good: their number has to be given with
---destroy-rows. The way back from an upgrade is reseal migrate restore, with the
+and columns that this drops are lost for good: their number has to be given with
+--destroy-data. The way back from an upgrade is reseal migrate restore, with the
 copy that was made before it.`,
 		Example: fmt.Sprintf("  reseal migrate down %d --dry-run", migrations.Latest()),
 		Args:    takes("VERSION"),
 	}
-	schemaFlags(c, &o)
-	c.Flags().Int64Var(&o.DestroyRows, "destroy-rows", 0, "agree to lose exactly this `number` of rows")
+	o.flags(c)
+	c.Flags().Int64Var(&o.DestroyRows, "destroy-data", 0, "agree to lose exactly this `number` of rows")
 	c.RunE = a.runs(func(ctx context.Context, args []string) error {
 		to, err := schemaVersion(args[0])
 		if err != nil {
 			return err
 		}
-		return a.database(false, func(db *sql.DB) error {
-			res, err := migrations.Down(ctx, db, to, o)
-			if err != nil {
-				return fmt.Errorf("migrate %q: %w", a.db, err)
-			}
-			return a.moved(res, o.DryRun)
-		})
+		return a.change(ctx, &o, func(db *sql.DB) (migrations.Result, error) { return migrations.Down(ctx, db, to, o.Options) })
 	})
 	return c
 }

@@ -71,6 +71,11 @@ func holdLock(path string) int {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			released, err := filepath.Abs(filepath.Join("..", "..", "store", "testdata", "released"))
+			e.Setenv("RELEASED", released)
+			return err
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":    exits,
 			"mode":     mode,

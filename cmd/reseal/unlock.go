@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/reseal/reseal/crypto"
+	"github.com/reseal/reseal/migrations"
 	"github.com/reseal/reseal/store"
 )
 
@@ -182,7 +183,16 @@ func (a *app) openWith(ctx context.Context, src source) (*store.Store, error) {
 	return s, err
 }
 
-func (a *app) options() *store.Options { return &store.Options{MaxValue: a.maxValue, Now: a.now} }
+func (a *app) options() *store.Options {
+	return &store.Options{MaxValue: a.maxValue, Now: a.now, Migrated: a.migrated}
+}
+
+// migrated says that opening the store changed its schema.
+func (a *app) migrated(res migrations.Result) {
+	if !a.json {
+		fmt.Fprintf(a.stderr, "reseal: schema version %d to %d; the store as it was: %s\n", res.From, res.To, res.Backup)
+	}
+}
 
 // unsealed runs fn with the open store.
 func (a *app) unsealed(ctx context.Context, fn func(*store.Store) error) error {
