@@ -34,6 +34,14 @@ func TestClearedKeyDoesNothing(t *testing.T) {
 		"CheckWrap":    func() ([]byte, error) { return dst, k.CheckWrap(wrapped, nil) },
 		"Rewrap from":  func() ([]byte, error) { return crypto.Rewrap(dst, k, good, wrapped, nil, nil) },
 		"Rewrap to":    func() ([]byte, error) { return crypto.Rewrap(dst, good, k, goodWrap, nil, nil) },
+		"Reencrypt from": func() ([]byte, error) {
+			s, _, err := crypto.Reencrypt(dst, nil, k, good, sealed, wrapped, nil, nil, nil)
+			return s, err
+		},
+		"Reencrypt to": func() ([]byte, error) {
+			s, _, err := crypto.Reencrypt(dst, nil, good, k, sealed, goodWrap, nil, nil, nil)
+			return s, err
+		},
 		"EncodeKeyFile": func() ([]byte, error) {
 			_, err := crypto.EncodeKeyFile(k)
 			return dst, err

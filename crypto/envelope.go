@@ -8,7 +8,7 @@
 //
 // Two nouns, two verbs: keys are wrapped and unwrapped, values are sealed and
 // opened. Data keys never leave this package: [Key.SealValue] makes one,
-// [Key.OpenValue] uses it, [Rewrap] moves it.
+// [Key.OpenValue] uses it, [Rewrap] moves it, [Reencrypt] replaces it.
 package crypto
 
 import (
@@ -101,6 +101,8 @@ type scratch struct {
 	derived derived
 	dataKey [KeySize]byte
 	proof   [KeySize]byte // a data key read back from its new wrap
+	value   plaintext     // a value on its way to another data key
+	again   plaintext     // and read back from there
 }
 
 var scratches = sync.Pool{New: func() any { return &scratch{fresh: newPRF()} }}
@@ -112,6 +114,8 @@ func (s *scratch) release() {
 	s.derived = derived{}
 	clear(s.dataKey[:])
 	clear(s.proof[:])
+	s.value.clear()
+	s.again.clear()
 	scratches.Put(s)
 }
 

@@ -213,9 +213,9 @@ const (
 	ValueLayer   Layer = "value"
 )
 
-// LayerError is what OpenValue, CheckWrap and Rewrap return when an envelope
-// does not open: which one, and one of ErrFormat, ErrWrongKeyOrContext,
-// ErrDamaged.
+// LayerError is what OpenValue, CheckWrap, Rewrap and Reencrypt return when an
+// envelope does not open: which one, and one of ErrFormat,
+// ErrWrongKeyOrContext, ErrDamaged.
 type LayerError struct {
 	Layer Layer
 	Err   error
@@ -242,6 +242,12 @@ func (k *Key) OpenValue(dst, sealed, wrapped, valueContext, dataKeyContext []byt
 	defer k.release(p)
 	s := getScratch()
 	defer s.release()
+	return s.openLayers(p, dst, sealed, wrapped, valueContext, dataKeyContext)
+}
+
+// openLayers unwraps a data key under p's key and appends the value that it
+// opens to dst.
+func (s *scratch) openLayers(p *prf, dst, sealed, wrapped, valueContext, dataKeyContext []byte) ([]byte, error) {
 	if err := s.unwrap(p, wrapped, dataKeyContext); err != nil {
 		return dst, atLayer(DataKeyLayer, err)
 	}

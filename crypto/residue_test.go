@@ -55,12 +55,17 @@ func TestScratchGoesBackCleared(t *testing.T) {
 	if _, err := s.seal(p, nil, s.dataKey[:], nil); err != nil {
 		t.Fatal(err)
 	}
+	value := append(s.value.room(5+Overhead), "value"...)
+	again := append(s.again.room(5+Overhead), "value"...)
 	if s.derived == (derived{}) {
 		t.Fatal("seal derived nothing, the test shows nothing")
 	}
 	s.release()
 	if s.derived != (derived{}) || s.dataKey != [KeySize]byte{} || s.proof != [KeySize]byte{} {
 		t.Error("released scratch still holds key material")
+	}
+	if !bytes.Equal(value, make([]byte, 5)) || !bytes.Equal(again, make([]byte, 5)) {
+		t.Error("released scratch still holds a value")
 	}
 	if !bytes.Equal(s.fresh.innerState, make([]byte, len(s.fresh.innerState))) {
 		t.Error("released scratch still holds a keyed state")
@@ -101,5 +106,32 @@ func TestClearWipesEveryState(t *testing.T) {
 	}
 	if s := k.secret(); s.raw != [KeySize]byte{} || len(s.idle) != 0 {
 		t.Errorf("after Clear the key holds %d states, material gone: %v", len(s.idle), s.raw == [KeySize]byte{})
+	}
+}
+
+// TestReencryptLeavesNoPlaintext looks at the scratch that a reencryption used,
+// for a value that fits the room that is kept and for one that does not.
+func TestReencryptLeavesNoPlaintext(t *testing.T) {
+	from, to := NewKey(), NewKey()
+	for _, n := range []int{100, keepPlaintext, keepPlaintext + 1} {
+		sealed, wrapped, err := from.SealValue(nil, nil, bytes.Repeat([]byte("x"), n), nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var p plaintext
+		value, err := from.OpenValue(p.room(len(sealed)), sealed, wrapped, nil, nil)
+		if err != nil || len(value) != n || cap(value) != n {
+			t.Fatalf("%d bytes in room for %d, %v", len(value), cap(value), err)
+		}
+		p.clear()
+		if !bytes.Equal(value, make([]byte, n)) {
+			t.Errorf("%d bytes: the plaintext is left", n)
+		}
+		if kept := p.buf != nil; kept != (n <= keepPlaintext) {
+			t.Errorf("%d bytes: kept %v", n, kept)
+		}
+		if _, _, err := Reencrypt(nil, nil, from, to, sealed, wrapped, nil, nil, nil); err != nil {
+			t.Error(err)
+		}
 	}
 }
