@@ -146,11 +146,12 @@ func (s *Store) ExportEvents(ctx context.Context, w io.Writer) (int64, error) {
 }
 
 func (s *Store) eachEvent(ctx context.Context, fn func(Event, []byte) error) error {
-	return s.snapshot(ctx, func(q querier) error { return eachEvent(ctx, q, fn) })
+	return s.snapshot(ctx, func(q querier) error { return eachEvent(ctx, q, 0, fn) })
 }
 
-func eachEvent(ctx context.Context, q querier, fn func(Event, []byte) error) error {
-	rows, err := q.QueryContext(ctx, selectEvents+` ORDER BY seq`)
+// eachEvent calls fn for the events with numbers above after, in order.
+func eachEvent(ctx context.Context, q querier, after int64, fn func(Event, []byte) error) error {
+	rows, err := q.QueryContext(ctx, selectEvents+` WHERE seq > ? ORDER BY seq`, after)
 	if err != nil {
 		return err
 	}
@@ -190,9 +191,13 @@ func (s *Store) VerifyAudit(ctx context.Context) (int64, error) {
 }
 
 func (r *keyring) checkChain(ctx context.Context, q querier, st *state) (int64, error) {
-	var n int64
-	head := make([]byte, 32)
-	err := eachEvent(ctx, q, func(e Event, mac []byte) error {
+	return r.checkChainFrom(ctx, q, st, 0, make([]byte, 32))
+}
+
+// checkChainFrom checks the events after the first n, of which the last has the
+// MAC head.
+func (r *keyring) checkChainFrom(ctx context.Context, q querier, st *state, n int64, head []byte) (int64, error) {
+	err := eachEvent(ctx, q, n, func(e Event, mac []byte) error {
 		if n++; e.Seq != n {
 			return damaged("audit event %d is missing", n)
 		}

@@ -108,6 +108,14 @@ var (
 	// can lose acknowledged writes.
 	ErrWeakDurability = errors.New("connection settings can lose acknowledged writes")
 
+	// ErrRolledBack is returned when a store is not what an anchor says that it
+	// was, or what came after: the file is an older copy, or another store.
+	ErrRolledBack = errors.New("store is older than its anchor, or another")
+
+	// ErrReplaced is returned when another file is at the store's path than the
+	// one that was opened, or none. Open the store again.
+	ErrReplaced = errors.New("the store's file was replaced or removed while it was open")
+
 	// ErrPermissions is returned for a key file or store that others can read.
 	ErrPermissions = errors.New("file can be read by others")
 

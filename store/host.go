@@ -45,7 +45,7 @@ func New(ctx context.Context, db *sql.DB, cred Credential, opts *Options) (*Stor
 	if err := s.openHosted(ctx, cred); err != nil {
 		return nil, fmt.Errorf("open store: %w", sqlError(err))
 	}
-	if err := s.countAtFirst(ctx); err != nil {
+	if err := s.settleIn(ctx, &cred); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	return s, nil

@@ -150,7 +150,7 @@ func (t *tx) neverCounted() error {
 		return err
 	}
 	counted := false
-	err := eachEvent(t.ctx, t.q, func(e Event, _ []byte) error {
+	err := eachEvent(t.ctx, t.q, 0, func(e Event, _ []byte) error {
 		counted = counted || e.countedRows()
 		return nil
 	})

@@ -52,6 +52,10 @@ type Store struct {
 	writeLock chan struct{}          // held by the one writer of this process
 	done      chan struct{}          // closed by Close
 	closed    atomic.Bool
+
+	file   os.FileInfo  // what was opened; nil unless own
+	opened time.Time    // when
+	looked atomic.Int64 // how long after that it was last compared
 }
 
 func (o *Options) filled() (Options, error) {
@@ -142,13 +146,25 @@ func openFile(ctx context.Context, path string, opts *Options, cred *Credential)
 		s.Close()
 		return nil, sqlError(err)
 	}
-	if cred != nil {
-		if err := s.countAtFirst(ctx); err != nil {
-			s.Close()
-			return nil, err
-		}
+	if err := errors.Join(s.rememberFile(), s.settleIn(ctx, cred)); err != nil {
+		s.Close()
+		return nil, err
 	}
 	return s, nil
+}
+
+// settleIn checks an unsealed store against its anchor, and counts the rows of
+// one that was made before they were counted.
+func (s *Store) settleIn(ctx context.Context, cred *Credential) error {
+	if cred == nil {
+		return nil
+	}
+	if a := s.opts.Anchor; a != nil {
+		if err := s.CheckAnchor(ctx, *a); err != nil {
+			return err
+		}
+	}
+	return s.countAtFirst(ctx)
 }
 
 func checkFile(path string) error {

@@ -123,6 +123,9 @@ func (s *Store) onWriter(ctx context.Context, fn func(querier, *sql.Conn) error)
 	if s.closed.Load() {
 		return ErrClosed
 	}
+	if err := s.sameFile(0); err != nil {
+		return err
+	}
 	if s.own {
 		return sqlError(fn(s.writer, s.writer.Conn))
 	}
@@ -262,6 +265,9 @@ func (s *Store) read(ctx context.Context, fn func(querier) error) error {
 	}
 	if !s.own {
 		return sqlError(fn(s.db))
+	}
+	if err := s.sameFile(time.Second); err != nil {
+		return err
 	}
 	select {
 	case p := <-s.readers:

@@ -78,6 +78,10 @@ type Options struct {
 	// which makes each Get a write. Defaults to false.
 	AuditReads bool
 
+	// Anchor, if not nil, was taken from this store earlier: opening an older
+	// copy is then ErrRolledBack.
+	Anchor *Anchor
+
 	// AllowWeakDurability lets New use a database whose settings can lose
 	// acknowledged writes. Defaults to false.
 	AllowWeakDurability bool

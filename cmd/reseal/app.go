@@ -27,6 +27,7 @@ type app struct {
 	noColor        bool
 	keyFile        string
 	passphraseFile string
+	anchorFile     string
 	cred           store.Credential // that the store was opened with
 	maxValue       int
 
@@ -124,8 +125,11 @@ func (a *app) globalFlags(root *cobra.Command) {
 	f.BoolVar(&a.noColor, "no-color", false, "print no colors (NO_COLOR)")
 	f.StringVar(&a.keyFile, "key-file", "", "unseal with the key in this `file` (RESEAL_KEY_FILE)")
 	f.StringVar(&a.passphraseFile, "passphrase-file", "", "unseal with the passphrase in this `file` (RESEAL_PASSPHRASE_FILE)")
+	f.StringVar(&a.anchorFile, "anchor", os.Getenv("RESEAL_ANCHOR"), "refuse a store older than the anchor in this `file` (RESEAL_ANCHOR)")
+	f.Lookup("anchor").DefValue = ""
 	f.Lookup("db").DefValue = "reseal.db"
 	root.MarkPersistentFlagFilename("db")
+	root.MarkPersistentFlagFilename("anchor")
 	root.MarkPersistentFlagFilename("key-file")
 	root.MarkPersistentFlagFilename("passphrase-file")
 }

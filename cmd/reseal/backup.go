@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -59,18 +60,23 @@ type jsonAnchor struct {
 	StoreID    string `json:"store_id"`
 	Generation int64  `json:"generation"`
 	Digest     string `json:"digest"`
+	AuditCount int64  `json:"audit_count"`
+	AuditHead  string `json:"audit_head"`
 }
 
 func (a *app) anchorCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "anchor",
 		Short: "Print how far the store has come, to be kept elsewhere",
-		Long: `Print the store's id, the number of changes it has had, and a digest of its
-authenticated state. Nothing inside a file can show that the whole file was
-replaced by an older copy of itself; an anchor kept elsewhere can: a lower
-generation, or the same with another digest, is another or an older copy.`,
-		Example: `  reseal anchor --json`,
-		Args:    takes(),
+		Long: `Print the store's id, the number of changes it has had, a digest of its
+authenticated state, and the end of its audit trail. Nothing inside a file can
+show that the whole file was replaced by an older copy of itself. An anchor that
+was kept elsewhere can: with --anchor FILE every command refuses a store that has
+not come to where the anchor was taken, or whose audit trail does not lead
+through it. FILE is what reseal anchor --json printed.`,
+		Example: `  reseal anchor --json > reseal.anchor
+  reseal list --anchor reseal.anchor`,
+		Args: takes(),
 		RunE: a.runs(func(ctx context.Context, _ []string) error {
 			return a.unsealed(ctx, func(s *store.Store) error {
 				v, err := s.Anchor(ctx)
@@ -81,4 +87,21 @@ generation, or the same with another digest, is another or an older copy.`,
 			})
 		}),
 	}
+}
+
+// anchor reads the anchor that --anchor names, if one is given.
+func (a *app) anchor() (*store.Anchor, error) {
+	if a.anchorFile == "" {
+		return nil, nil
+	}
+	text, err := readFile(a.anchorFile)
+	if err != nil {
+		return nil, err
+	}
+	var v jsonAnchor
+	if err := json.Unmarshal(text, &v); err != nil || v.StoreID == "" || v.AuditHead == "" {
+		return nil, usagef("make one: reseal anchor --json", "%q is not an anchor", a.anchorFile)
+	}
+	anchor := store.Anchor(v)
+	return &anchor, nil
 }

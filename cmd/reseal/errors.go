@@ -67,6 +67,7 @@ var kinds = []struct {
 	{store.ErrDamaged, "damaged", exitDamaged, "reseal verify --deep"},
 	{store.ErrSchemaAltered, "schema_altered", exitDamaged, ""},
 	{migrations.ErrAltered, "schema_altered", exitDamaged, ""},
+	{store.ErrRolledBack, "rolled_back", exitDamaged, "compare the file with your backups: it is not what the anchor was taken from"},
 	{store.ErrDependents, "dependents", exitDependents, ""},
 	{store.ErrInvalid, "invalid", exitUsage, ""},
 	{migrations.ErrVersion, "invalid", exitUsage, "reseal migrate status"},
@@ -87,6 +88,7 @@ var kinds = []struct {
 	{store.ErrJobCancelled, "job_cancelled", exitFailed, "reseal rotate status"},
 	{store.ErrRootRotating, "root_rotating", exitFailed, "reseal unseal rotate-root"},
 	{store.ErrRootRotated, "root_rotated", exitFailed, "run the command again"},
+	{store.ErrReplaced, "replaced", exitFailed, "run the command again"},
 	{store.ErrBusy, "busy", exitFailed, "run the command again when that has ended"},
 	{migrations.ErrBusy, "busy", exitFailed, "run the command again when that has ended"},
 	{migrations.ErrInUse, "in_use", exitFailed, "stop what uses the store and run the command again"},
@@ -189,7 +191,7 @@ func (a *app) completed(remedy string) string {
 		return remedy
 	}
 	flags := a.root.PersistentFlags()
-	for _, name := range []string{"db", "key-file", "passphrase-file"} {
+	for _, name := range []string{"db", "key-file", "passphrase-file", "anchor"} {
 		if f := flags.Lookup(name); f != nil && f.Changed {
 			remedy += " --" + name + " " + shellQuote(f.Value.String())
 		}

@@ -110,7 +110,7 @@ func TestJSONFields(t *testing.T) {
 		{[]string{"doctor"}, []string{"ok", "findings", "notes", "schema", "versions.sqlite"}},
 		{[]string{"sweep"}, []string{"dry_run", "purged", "destroyed_keys", "skipped"}},
 		{[]string{"unseal", "list"}, []string{"[].id", "[].kind", "[].label", "[].created_at"}},
-		{[]string{"anchor"}, []string{"store_id", "generation", "digest"}},
+		{[]string{"anchor"}, []string{"store_id", "generation", "digest", "audit_count", "audit_head"}},
 		{[]string{"audit", "list"}, []string{"[].seq", "[].time", "[].actor", "[].action", "[].detail", "[].authenticated"}},
 		{[]string{"audit", "verify"}, []string{"ok", "events"}},
 		{[]string{"migrate", "status"}, []string{"version", "latest", "applied[].version", "pending", "authenticated"}},

@@ -176,7 +176,11 @@ func (a *app) openWith(ctx context.Context, src source) (*store.Store, error) {
 		return nil, err
 	}
 	a.cred = cred
-	s, err := store.Open(ctx, a.db, cred, a.options())
+	opts := a.options()
+	if opts.Anchor, err = a.anchor(); err != nil {
+		return nil, err
+	}
+	s, err := store.Open(ctx, a.db, cred, opts)
 	if err != nil && isCredentialError(err) {
 		err = credentialError(err)
 	}
@@ -211,6 +215,9 @@ func (a *app) readable(ctx context.Context, fn func(*store.Store) error) error {
 		return err
 	}
 	var s *store.Store
+	if src.none() && a.anchorFile != "" {
+		return &cliError{exit: exitSealed, code: "sealed", msg: "an anchor is compared with an unsealed store", remedy: "give --key-file or --passphrase-file"}
+	}
 	if src.none() {
 		s, err = store.OpenSealed(ctx, a.db, a.options())
 	} else {
