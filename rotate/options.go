@@ -56,6 +56,11 @@ type Options struct {
 	// processes need it: they wait by asking now and then.
 	Pause time.Duration
 
+	// Rate is the most data keys to move in a second. From key to key a secret
+	// moves whole, and its many versions are made up for afterwards. Defaults to
+	// no limit.
+	Rate int
+
 	// Fast reads and rewraps one batch ahead on a second core. It applies to
 	// Key and OlderThan.
 	Fast bool
@@ -70,7 +75,7 @@ type Options struct {
 
 func (o *Options) fill() error {
 	switch {
-	case o.OlderThan < 0 || o.Batch < 0 || o.BatchTime < 0:
+	case o.OlderThan < 0 || o.Batch < 0 || o.BatchTime < 0 || o.Rate < 0:
 		return fmt.Errorf("%w: a negative limit", store.ErrInvalid)
 	case o.OlderThan > 0 && (o.From != "" || o.To != ""):
 		return fmt.Errorf("%w: an age goes with one key or none, not from key to key", store.ErrInvalid)

@@ -49,7 +49,7 @@ func (r *run) gentle() error {
 		if err := r.ctx.Err(); err != nil {
 			return err
 		}
-		b, err := r.job.Step(r.ctx, after, r.rows, r.o.BatchTime)
+		b, err := r.job.Step(r.ctx, after, r.pace.rows(r.rows), r.o.BatchTime)
 		if errors.Is(err, store.ErrJobPaused) {
 			err = r.wait()
 			if err == nil {
@@ -64,7 +64,7 @@ func (r *run) gentle() error {
 			return nil
 		}
 		after = b.Last
-		r.rest(b.Held)
+		r.rest(b)
 	}
 }
 
@@ -91,7 +91,7 @@ func (r *run) fast() error {
 			return err
 		}
 		r.account(b)
-		r.rest(b.Held)
+		r.rest(b)
 	}
 	return r.ctx.Err()
 }
@@ -106,7 +106,7 @@ type preparation struct {
 // an error, and when ctx is cancelled.
 func (r *run) prepare(ctx context.Context) <-chan preparation {
 	out := make(chan preparation)
-	rows := r.o.Batch
+	rows := r.pace.rows(r.o.Batch)
 	go func() {
 		defer close(out)
 		var after int64
@@ -135,7 +135,7 @@ func (r *run) account(b store.Batch) {
 	rep.Failures = append(rep.Failures, b.Failures[:min(room, len(b.Failures))]...)
 	rep.Batches++
 	rep.LongestLock = max(rep.LongestLock, b.Held)
-	if t := time.Since(r.began).Seconds(); t > 0 {
+	if t := (time.Since(r.began) - r.paused).Seconds(); t > 0 {
 		rep.Rate = float64(rep.Moved) / t
 	}
 	r.resize(b)
@@ -152,12 +152,13 @@ func (r *run) resize(b store.Batch) {
 	r.rows = int(max(1, min(fits, float64(2*r.rows), float64(r.o.Batch))))
 }
 
-// rest lets other writers in after a batch that held the lock for so long.
-func (r *run) rest(held time.Duration) {
+// rest lets other writers in after a batch, and keeps to the rate.
+func (r *run) rest(b store.Batch) {
 	pause := r.o.Pause
 	if pause == 0 && !r.o.Fast {
-		pause = max(DefaultPause, held/4)
+		pause = max(DefaultPause, b.Held/4)
 	}
+	pause = max(pause, r.pace.took(b.Moved+len(b.Failures), time.Now()))
 	if pause <= 0 {
 		return
 	}
@@ -170,5 +171,8 @@ func (r *run) rest(held time.Duration) {
 // wait stays with a paused job until it is resumed.
 func (r *run) wait() error {
 	r.progress(Paused)
-	return r.job.Wait(r.ctx)
+	began := time.Now()
+	err := r.job.Wait(r.ctx)
+	r.paused += time.Since(began)
+	return err
 }

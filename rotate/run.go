@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/reseal/reseal/store"
@@ -40,26 +41,39 @@ type run struct {
 	job    *store.Rotation
 	report Report
 	began  time.Time
-	rows   int // of the next batch
+	paused time.Duration // of the time since, by somebody else
+	rows   int           // of the next batch
+	pace   pacer
+	unkeep func() // ends the goroutine that keeps the lease
 }
 
 func runOne(ctx context.Context, s *store.Store, o Options) (Report, error) {
 	spec := o.spec()
-	r := &run{ctx: ctx, s: s, o: o, began: time.Now(), rows: min(o.Batch, 500)}
+	r := &run{ctx: ctx, s: s, o: o, began: time.Now(), rows: min(o.Batch, 500), pace: pacer{rate: o.Rate}}
 	r.report = Report{Mode: o.Mode, From: spec.From, To: spec.To, Prefix: spec.Prefix, State: store.JobIncomplete}
 	job, err := s.StartRotation(ctx, spec)
 	if err != nil {
 		return r.report, fmt.Errorf("rotate: %w", err)
 	}
-	r.job = job
+	r.take(job)
 	if err = r.work(); err != nil {
 		err = fmt.Errorf("rotate: %w", err)
 	}
 	return r.close(err)
 }
 
+// take makes job the run's, and keeps its lease meanwhile.
+func (r *run) take(job *store.Rotation) {
+	ctx, stop := context.WithCancel(context.WithoutCancel(r.ctx))
+	r.job = job
+	var keeper sync.WaitGroup
+	keeper.Go(func() { job.Keep(ctx) })
+	r.unkeep = func() { stop(); keeper.Wait() }
+}
+
 // close gives the lease back and fills the report.
 func (r *run) close(err error) (Report, error) {
+	r.unkeep()
 	free := context.WithoutCancel(r.ctx)
 	j, rep := r.job.Job(), &r.report
 	if j.State != store.JobComplete {
@@ -121,7 +135,8 @@ func (r *run) lookOnly() (again bool, err error) {
 	if back.Left > 0 {
 		job, err := r.s.StartRotation(r.ctx, r.o.spec())
 		if err == nil {
-			r.job = job
+			r.unkeep()
+			r.take(job)
 		}
 		return true, err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"time"
 
 	"github.com/reseal/reseal/crypto"
 )
@@ -47,3 +48,6 @@ func material32(k *crypto.Key) []byte {
 	}
 	return raw
 }
+
+// Keep is Rotation.Keep with another time between two renewals.
+func Keep(ctx context.Context, r *Rotation, every time.Duration) { r.keep(ctx, every) }

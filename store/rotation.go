@@ -43,7 +43,7 @@ func (o *RotationSpec) resolve(t *tx) (from, to *masterKey, err error) {
 }
 
 // Rotation is a rotation job under this process's lease, or the certainty that
-// there is nothing to do. One goroutine uses it, but for Prepare.
+// there is nothing to do. One goroutine uses it, but for Prepare and Keep.
 type Rotation struct {
 	s     *Store
 	spec  RotationSpec
@@ -263,25 +263,39 @@ func (r *Rotation) Release(ctx context.Context) error {
 	})
 }
 
-// Wait returns when a paused job is running again, and keeps its lease until
-// then. It looks at the job's row twice a second.
+// Wait returns when a paused job is running again. It looks at the job's row
+// twice a second.
 func (r *Rotation) Wait(ctx context.Context) error {
-	renew := time.Now()
 	for {
 		err := r.s.snapshot(ctx, func(q querier) error { _, err := r.hold(r.s.newTx(ctx, q)); return err })
 		if !errors.Is(err, ErrJobPaused) {
 			return err
 		}
-		if time.Since(renew) > leaseTime/3 {
-			renew = time.Now()
-			if err := r.renew(ctx); err != nil {
-				return err
-			}
-		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
+// Keep keeps the job's lease until ctx is cancelled, however long a wait, a
+// read-back or a rebuilt file takes. It may run beside the other methods. If
+// the lease is lost all the same, the next batch says so.
+func (r *Rotation) Keep(ctx context.Context) { r.keep(ctx, leaseTime/3) }
+
+func (r *Rotation) keep(ctx context.Context, every time.Duration) {
+	if r.id == (crypto.ID{}) {
+		return
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			r.renew(ctx) // if it is busy, again after a while
 		}
 	}
 }

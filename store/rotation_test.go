@@ -1,9 +1,11 @@
 package store_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -161,5 +163,50 @@ func TestReleasedRotationCannotGoOn(t *testing.T) {
 	}
 	if _, err := s.StartRotation(t.Context(), newestDefault); err != nil {
 		t.Errorf("the next rotation: %v", err)
+	}
+}
+
+// A lease is kept without a batch, and not for another owner.
+func TestKeepRenewsLease(t *testing.T) {
+	s := behind(t, 4)
+	r, err := s.StartRotation(t.Context(), newestDefault)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expire := func() { rawSQL(t, s.Path(), `UPDATE reseal_rotation_jobs SET lease_until = 1`) }
+	state := func() store.JobState {
+		jobs, err := s.Jobs(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return jobs[0].State
+	}
+	expire()
+	if got := state(); got != store.JobIncomplete {
+		t.Errorf("without a lease the job is %s", got)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	kept := make(chan struct{})
+	go func() { defer close(kept); store.Keep(ctx, r, time.Millisecond) }()
+	for began := time.Now(); state() != store.JobRunning; time.Sleep(time.Millisecond) {
+		if time.Since(began) > 10*time.Second {
+			t.Fatal("the lease was not renewed")
+		}
+	}
+	stop()
+	<-kept
+	expire()
+	other, err := s.StartRotation(t.Context(), newestDefault)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop = context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer stop()
+	store.Keep(ctx, r, time.Millisecond)
+	if got := state(); got != store.JobIncomplete {
+		t.Errorf("the owner before kept the job %s", got)
 	}
 }

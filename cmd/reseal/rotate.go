@@ -82,6 +82,7 @@ Exit code 5 if something could not be moved, or is still to be.`,
 	}
 	f.scope(c)
 	c.Flags().IntVar(&f.Batch, "batch", rotate.DefaultBatch, "at most `n` data keys in a transaction")
+	c.Flags().IntVar(&f.Rate, "rate", 0, "at most `n` data keys a second (default no limit)")
 	c.Flags().BoolVar(&f.Fast, "fast", false, "use a second core; takes more from the host")
 	c.Flags().BoolVar(&f.Scrub, "scrub", false, "rebuild the file at the end: no old wrap is left in free pages")
 	c.Flags().Var(&f.olderThan, "older-than", "rotate keys whose newest version is older, like 90d")
