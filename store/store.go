@@ -51,6 +51,7 @@ type Store struct {
 	readers   chan *pinned           // idle readers, nil for one not connected yet; only when own
 	writeLock chan struct{}          // held by the one writer of this process
 	done      chan struct{}          // closed by Close
+	handles   handles                // that Watch returned
 	closed    atomic.Bool
 
 	file   os.FileInfo  // what was opened; nil unless own
@@ -310,13 +311,14 @@ func schemaError(err error) error {
 	return err
 }
 
-// Close clears the keys from memory and closes the store's own connections; a
-// host's database stays open. Operations under way finish first.
+// Close closes the store's handles, clears the keys from memory and closes the
+// store's own connections; a host's database stays open. Operations under way finish first.
 func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
 	close(s.done)
+	s.handles.close()
 	s.writeLock <- struct{}{}
 	var errs []error
 	if s.readers != nil {

@@ -126,6 +126,7 @@ func (s *Store) onWriter(ctx context.Context, fn func(querier, *sql.Conn) error)
 	if err := s.sameFile(0); err != nil {
 		return err
 	}
+	defer s.handles.wake()
 	if s.own {
 		return sqlError(fn(s.writer, s.writer.Conn))
 	}
