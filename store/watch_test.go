@@ -89,7 +89,7 @@ func TestHandleHasWhatItsStoreCommittedAtOnce(t *testing.T) {
 				return storetest.Err(s.PutTx(ctx, tx, "app/db", []byte("v4"), nil))
 			})
 		}, "v4", true},
-		{func() error { return storetest.Err(s.Delete(ctx, "app/db", 0)) }, "error: "+store.ErrDeleted.Error(), true},
+		{func() error { return storetest.Err(s.Delete(ctx, "app/db", 0)) }, "error: " + store.ErrDeleted.Error(), true},
 		{func() error { return storetest.Err(s.Restore(ctx, "app/db")) }, "v4", true},
 		{func() error { return storetest.Err(s.Put(ctx, "other", []byte("x"), nil)) }, "v4", false},
 	} {

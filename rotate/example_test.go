@@ -1,0 +1,60 @@
+package rotate_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/reseal/reseal/rotate"
+	"github.com/reseal/reseal/store"
+)
+
+// Rotation at start-up: each start gives master keys that are older than 90 days
+// a new version and moves their secrets to it. Most starts find nothing to do.
+// Several processes may start at once, and one that is killed leaves the rest to
+// the next.
+func ExampleRun_atStart() {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "reseal")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	now := time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
+	opts := &store.Options{Now: func() time.Time { return now }}
+	cred, err := store.NewKeyFile(filepath.Join(dir, "reseal.key"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	s, err := store.Create(ctx, filepath.Join(dir, "secrets.db"), cred, opts)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer s.Close()
+	for _, name := range []string{"app/db", "app/mail", "app/token"} {
+		if _, err := s.Put(ctx, name, []byte("value of "+name), nil); err != nil {
+			log.Fatal(err)
+		}
+	}
+
+	start := func() {
+		report, err := rotate.Run(ctx, s, rotate.Options{OlderThan: 90 * 24 * time.Hour})
+		if err != nil {
+			log.Print(err) // every secret can still be read, and the next start goes on
+			return
+		}
+		fmt.Printf("%s: %d moved, verified %t\n", now.Format(time.DateOnly), report.Done, report.Verified)
+	}
+	start()
+	now = now.Add(100 * 24 * time.Hour)
+	start()
+	start()
+
+	// Output:
+	// 2026-01-01: 0 moved, verified true
+	// 2026-04-11: 3 moved, verified true
+	// 2026-04-11: 0 moved, verified true
+}
