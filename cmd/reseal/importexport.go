@@ -25,6 +25,7 @@ type importFlags struct {
 	dryRun  bool
 	literal bool
 	expand  bool
+	column  columnFlags
 	// prefixGiven tells an empty prefix from none.
 	prefixGiven bool
 }
@@ -33,7 +34,7 @@ func (a *app) importCommand() *cobra.Command {
 	var f importFlags
 	c := &cobra.Command{
 		Use:   "import FILE",
-		Short: "Store all secrets of a dotenv or JSON file",
+		Short: "Store all secrets of a dotenv or JSON file, or of a database's column",
 		Long: `Store every value of a file, all of them or, if one is refused, none. FILE - is
 standard input. A secret whose current value is the same is left alone. Names are
 printed, values never.
@@ -44,22 +45,31 @@ lines. Programs differ on $NAME outside single quotes: if there is any, say with
 value of NAME earlier in the file.
 
 json is a flat object, or the output of aws secretsmanager
-batch-get-secret-value, or of vault kv get -format=json (with --prefix).`,
+batch-get-secret-value, or of vault kv get -format=json (with --prefix).
+
+sqlite-column is a column of an SQLite database that a program encrypted itself
+with AES-GCM under one key. FILE is only read. The flags of "column:" below say
+where it is and how a value is laid out; --dry-run opens every value and stores
+none.`,
 		Example: `  printf 'USER=app\nPASSWORD="s3cret"\n' | reseal import - --format dotenv --prefix app/`,
 		Args:    takes("FILE"),
 	}
-	c.Flags().StringVar(&f.format, "format", "", "`dotenv|json`")
+	c.Flags().StringVar(&f.format, "format", "", "`dotenv|json|sqlite-column`")
 	c.Flags().StringVar(&f.prefix, "prefix", "", "put this `text` before every name")
 	c.Flags().StringVar(&f.key, "key", "", "the master `key` of new secrets (default the store's default key)")
 	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "check everything and store nothing")
 	c.Flags().BoolVar(&f.literal, "literal", false, "dotenv: $NAME is meant as it stands")
 	c.Flags().BoolVar(&f.expand, "expand", false, "dotenv: $NAME stands for a value earlier in the file")
-	c.Flags().IntVar(&a.maxValue, "max-value", store.DefaultMaxValue, "the longest value that is taken, in `bytes`, up to 1048576")
+	c.Flags().IntVar(&a.maxValue, "max-value", store.DefaultMaxValue, "the longest value, in `bytes`, up to 1048576")
 	c.MarkFlagRequired("format")
 	c.MarkFlagsMutuallyExclusive("literal", "expand")
-	c.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"dotenv", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	f.column.flags(c)
+	c.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"dotenv", "json", "sqlite-column"}, cobra.ShellCompDirectiveNoFileComp))
 	c.RunE = a.runs(func(ctx context.Context, args []string) error {
 		f.prefixGiven = c.Flags().Changed("prefix")
+		if err := f.column.check(f.format, c.Flags().Changed); err != nil {
+			return err
+		}
 		return a.importFile(ctx, args[0], f)
 	})
 	return c
@@ -69,14 +79,9 @@ batch-get-secret-value, or of vault kv get -format=json (with --prefix).`,
 const maxImport = 256 << 20
 
 func (a *app) importFile(ctx context.Context, path string, f importFlags) error {
-	src, err := a.readImport(path)
+	pairs, err := a.importable(ctx, path, f)
 	if err != nil {
 		return err
-	}
-	defer clear(src)
-	pairs, err := f.parse(src)
-	if err != nil {
-		return importError(path, err)
 	}
 	defer clearPairs(pairs)
 	for i := range pairs {
@@ -89,6 +94,23 @@ func (a *app) importFile(ctx context.Context, path string, f importFlags) error 
 		}
 	}
 	return a.unsealed(ctx, func(s *store.Store) error { return a.importPairs(ctx, s, pairs, f) })
+}
+
+// importable reads names and values, whatever they come from.
+func (a *app) importable(ctx context.Context, path string, f importFlags) ([]pair, error) {
+	if f.format == "sqlite-column" {
+		return a.readColumn(ctx, path, f.prefix, &f.column)
+	}
+	src, err := a.readImport(path)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(src)
+	pairs, err := f.parse(src)
+	if err != nil {
+		return nil, importError(path, err)
+	}
+	return pairs, nil
 }
 
 func clearPairs(pairs []pair) {
@@ -130,7 +152,7 @@ func (f *importFlags) parse(src []byte) ([]pair, error) {
 	case "json":
 		return parseJSON(src, f.prefixGiven)
 	}
-	return nil, fmt.Errorf("format %q: dotenv or json", f.format)
+	return nil, fmt.Errorf("format %q: dotenv, json or sqlite-column", f.format)
 }
 
 func importError(path string, err error) error {
