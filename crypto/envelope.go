@@ -131,7 +131,7 @@ func (s *scratch) seal(p *prf, dst, plaintext, context []byte) ([]byte, error) {
 func (s *scratch) sealAt(p *prf, dst []byte, nonce *[nonceSize]byte, plaintext, context []byte) ([]byte, error) {
 	at := len(dst)
 	out := slices.Grow(dst, Overhead+len(plaintext))
-	out = append(out, header...)
+	out = append(out, writtenHeader()...)
 	out = append(out, nonce[:]...)
 	s.derived.derive(p, out[at:], context)
 	out = append(out, s.derived.commitment[:]...)
@@ -146,7 +146,7 @@ func (s *scratch) sealAt(p *prf, dst []byte, nonce *[nonceSize]byte, plaintext, 
 // open appends the plaintext of envelope to dst. The order of the checks is
 // length, header, commitment, AEAD.
 func (s *scratch) open(p *prf, dst, envelope, context []byte) ([]byte, error) {
-	if len(envelope) < Overhead || string(envelope[:headerSize]) != header {
+	if len(envelope) < Overhead || !readable(envelope[:headerSize]) {
 		return dst, ErrFormat
 	}
 	s.derived.derive(p, envelope[:headerSize+nonceSize], context)
