@@ -12,6 +12,9 @@ import (
 	"time"
 )
 
+// partial is added to a backup's name until it is whole, checked and durable.
+const partial = ".partial"
+
 // backup copies the database to a new file beside it, readable by its owner
 // only, checks the copy and makes it durable.
 func backup(ctx context.Context, one *sql.DB, path string, version int64, now time.Time) (name string, err error) {
@@ -21,22 +24,27 @@ func backup(ctx context.Context, one *sql.DB, path string, version int64, now ti
 	}
 	defer func() {
 		if err != nil {
-			name = discard(name)
+			discard(name + partial)
+			name = ""
 		}
 	}()
-	if _, err := one.ExecContext(ctx, `VACUUM main INTO ?`, name); err != nil {
+	if _, err := one.ExecContext(ctx, `VACUUM main INTO ?`, name+partial); err != nil {
 		return name, fmt.Errorf("copy the database to %q: %w", name, err)
 	}
-	if err := syncPath(name); err != nil {
+	if err := syncPath(name + partial); err != nil {
 		return name, err
 	}
-	if err := syncFolder(name); err != nil {
+	if err := checkBackup(ctx, one, name+partial, version); err != nil {
 		return name, err
 	}
-	return name, checkBackup(ctx, one, name, version)
+	if err := os.Rename(name+partial, name); err != nil {
+		return name, fmt.Errorf("name the backup: %w", explain(err))
+	}
+	return name, syncFolder(name)
 }
 
-// createBackup creates the empty file, named after the version and the time.
+// createBackup finds a name, after the version and the time, and creates the
+// empty file that will have it. The migration lock keeps others away from both.
 func createBackup(path string, version int64, now time.Time) (string, error) {
 	base := fmt.Sprintf("%s.schema-%d-%s", path, version, now.UTC().Format("20060102T150405Z"))
 	for i := 1; i <= 100; i++ {
@@ -44,7 +52,10 @@ func createBackup(path string, version int64, now time.Time) (string, error) {
 		if i > 1 {
 			name = fmt.Sprintf("%s-%d.backup", base, i)
 		}
-		f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if _, err := os.Lstat(name); err == nil {
+			continue
+		}
+		f, err := os.OpenFile(name+partial, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if err == nil {
 			return name, f.Close()
 		}

@@ -20,15 +20,22 @@
 // after a crash, a full disk or a failed check the file is as it was. Before
 // the commit the foreign keys of reseal's tables are checked and the schema is
 // compared with the one that this build expects. A file with a newer schema is
-// refused before anything is written to it, and so is a file without a store
+// refused before anything is written to it, and so are an altered one, one whose
+// versions were not recorded one after the other, and a file without a store
 // unless [Options].Create is set.
 //
 // Before a store that exists is changed, a complete copy is made beside it,
-// readable by its owner only. That copy is the way back: [Down] drops tables
+// readable by its owner only, which has its name when it is whole and checked. That copy is the way back: [Down] drops tables
 // and what is in them, [Restore] puts the copy back in place.
 //
 // Processes that start at once take turns by a lock file beside the database.
 // With nothing to do there is no lock and no write.
+//
+// # With a tool of your own
+//
+// [Script] has each migration as SQL for golang-migrate, atlas, goose or the
+// sqlite3 shell, with the statements that record the version. [Validate] tells
+// whether what was applied is what this build expects.
 //
 // # Writing a migration
 //
