@@ -298,6 +298,9 @@ func wantWholeBackups(t *testing.T, path string) error {
 
 func needStrace(t *testing.T) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("kills processes")
+	}
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("SKIPPED: kills at system calls: there is no strace")
 	}
