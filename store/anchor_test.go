@@ -14,7 +14,7 @@ import (
 )
 
 func TestAnchorRefusesAnOlderCopy(t *testing.T) {
-	s, ctx := storetest.New(t, nil), t.Context()
+	s, ctx := resealtest.New(t, nil), t.Context()
 	s.MustPut(t, "a", "one", store.PutOptions{})
 	before := filepath.Join(t.TempDir(), "before.db")
 	must(s.Backup(ctx, before))(t)
@@ -26,7 +26,7 @@ func TestAnchorRefusesAnOlderCopy(t *testing.T) {
 	}
 
 	open := func(a store.Anchor) error {
-		old, err := store.Open(ctx, before, storetest.Credential(), &store.Options{Anchor: &a})
+		old, err := store.Open(ctx, before, resealtest.Credential(), &store.Options{Anchor: &a})
 		if err == nil {
 			err = old.Close()
 		}
@@ -35,7 +35,7 @@ func TestAnchorRefusesAnOlderCopy(t *testing.T) {
 	wantError(t, open(second), store.ErrRolledBack)
 
 	// An older copy that has been changed as often, and more often, since.
-	old := must(store.Open(ctx, before, storetest.Credential(), nil))(t)
+	old := must(store.Open(ctx, before, resealtest.Credential(), nil))(t)
 	for i := range 4 {
 		must(old.Put(ctx, "a", []byte{byte('0' + i)}, nil))(t)
 		wantError(t, old.CheckAnchor(ctx, second), store.ErrRolledBack)
@@ -43,7 +43,7 @@ func TestAnchorRefusesAnOlderCopy(t *testing.T) {
 	storetest.OK(t, old.Close())
 	wantError(t, open(second), store.ErrRolledBack)
 
-	other := storetest.New(t, nil)
+	other := resealtest.New(t, nil)
 	wantError(t, other.CheckAnchor(ctx, first), store.ErrRolledBack)
 	wantError(t, s.CheckAnchor(ctx, store.Anchor{}), store.ErrInvalid)
 }
@@ -61,7 +61,7 @@ func TestReplacedFileIsNoticed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx := t.Context()
 			path := filepath.Join(t.TempDir(), "reseal.db")
-			s := must(store.Create(ctx, path, storetest.Credential(), &store.Options{KDF: resealtest.KDF}))(t)
+			s := must(store.Create(ctx, path, resealtest.Credential(), &store.Options{KDF: resealtest.KDF}))(t)
 			defer s.Close()
 			must(s.Put(ctx, "a", []byte("one"), nil))(t)
 			storetest.OK(t, replace(path))

@@ -7,11 +7,12 @@ import (
 	"testing"
 
 	"github.com/reseal/reseal/internal/storetest"
+	"github.com/reseal/reseal/resealtest"
 	"github.com/reseal/reseal/store"
 )
 
 // run does what a remedy's command line does.
-func run(t *testing.T, s *storetest.Store, remedy string) {
+func run(t *testing.T, s *resealtest.Store, remedy string) {
 	t.Helper()
 	ctx := t.Context()
 	for line := range strings.SplitSeq(remedy, " && ") {
@@ -56,51 +57,51 @@ func TestExplainFindsTheBreakAndMendsIt(t *testing.T) {
 	const current = `(SELECT v.id FROM reseal_secret_versions AS v JOIN reseal_secrets AS s ON s.id = v.secret WHERE s.name = 'a' AND v.number = 4)`
 	for _, c := range []struct {
 		name   string
-		breaks func(*testing.T, *storetest.Store)
+		breaks func(*testing.T, *resealtest.Store)
 		at     string // the first step that is not OK
 		remedy string
 		gone   bool // the version is lost, the rest is not
 	}{
-		{"disabled", func(t *testing.T, s *storetest.Store) { must(s.DisableKey(t.Context(), "mk-1"))(t) },
+		{"disabled", func(t *testing.T, s *resealtest.Store) { must(s.DisableKey(t.Context(), "mk-1"))(t) },
 			"state", "reseal key enable mk-1", false},
-		{"deleted", func(t *testing.T, s *storetest.Store) { must(s.Delete(t.Context(), "a", 0))(t) },
+		{"deleted", func(t *testing.T, s *resealtest.Store) { must(s.Delete(t.Context(), "a", 0))(t) },
 			"secret", "reseal restore a", false},
-		{"state edited", func(t *testing.T, s *storetest.Store) {
+		{"state edited", func(t *testing.T, s *resealtest.Store) {
 			s.Exec(t, `UPDATE reseal_master_keys SET state = 'disabled' WHERE name = 'mk-1'`)
 		}, "state", "reseal set-key a default", false},
-		{"state edited, no default", func(t *testing.T, s *storetest.Store) {
+		{"state edited, no default", func(t *testing.T, s *resealtest.Store) {
 			storetest.OK(t, s.CreateKey(t.Context(), "mk-9"))
 			must(s.DisableKey(t.Context(), "default"))(t)
 			s.Exec(t, `UPDATE reseal_master_keys SET state = 'disabled' WHERE name = 'mk-1'`)
 		}, "state", "reseal set-key a mk-9", false},
-		{"state edited, no other key", func(t *testing.T, s *storetest.Store) {
+		{"state edited, no other key", func(t *testing.T, s *resealtest.Store) {
 			must(s.DisableKey(t.Context(), "default"))(t)
 			s.Exec(t, `UPDATE reseal_master_keys SET state = 'disabled' WHERE name = 'mk-1'`)
 		}, "state", "reseal key create rescue-1 && reseal set-key a rescue-1", false},
-		{"old wrap put back", func(t *testing.T, s *storetest.Store) {
+		{"old wrap put back", func(t *testing.T, s *resealtest.Store) {
 			must(s.Raw(t).Exec(`CREATE TABLE old AS SELECT * FROM reseal_data_keys`))(t)
 			must(s.SetKey(t.Context(), "a", "default"))(t)
 			s.Exec(t, `UPDATE reseal_data_keys SET (master_key_version, wrapped) = (SELECT master_key_version, wrapped FROM old WHERE old.id = reseal_data_keys.id) WHERE id = `+current)
 		}, "master key version", "reseal set-key a default", false},
-		{"data key gone", func(t *testing.T, s *storetest.Store) {
+		{"data key gone", func(t *testing.T, s *resealtest.Store) {
 			s.Exec(t, `DELETE FROM reseal_data_keys WHERE id = `+current)
 		}, "data key", "reseal discard a --version 4", true},
-		{"master key version gone", func(t *testing.T, s *storetest.Store) {
+		{"master key version gone", func(t *testing.T, s *resealtest.Store) {
 			s.Exec(t, `UPDATE reseal_data_keys SET master_key_version = 99 WHERE id = `+current)
 		}, "master key version", "reseal discard a --version 4", true},
-		{"wrap damaged", func(t *testing.T, s *storetest.Store) {
+		{"wrap damaged", func(t *testing.T, s *resealtest.Store) {
 			s.Exec(t, `UPDATE reseal_data_keys SET wrapped = zeroblob(108) WHERE id = `+current)
 		}, "value", "reseal discard a --version 4", true},
-		{"wrap damaged and state edited", func(t *testing.T, s *storetest.Store) {
+		{"wrap damaged and state edited", func(t *testing.T, s *resealtest.Store) {
 			s.Exec(t, `UPDATE reseal_data_keys SET wrapped = zeroblob(108) WHERE id = `+current)
 			s.Exec(t, `UPDATE reseal_master_keys SET state = 'disabled' WHERE name = 'mk-1'`)
 		}, "state", "reseal discard a --version 4", true},
-		{"value damaged", func(t *testing.T, s *storetest.Store) {
+		{"value damaged", func(t *testing.T, s *resealtest.Store) {
 			s.Exec(t, `UPDATE reseal_secret_versions SET sealed = zeroblob(99) WHERE id = `+current)
 		}, "value", "reseal discard a --version 4", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s, ctx := storetest.New(t, &storetest.Options{Damaged: true}), t.Context()
+			s, ctx := resealtest.New(t, &resealtest.Options{Damaged: true}), t.Context()
 			storetest.OK(t, s.CreateKey(ctx, "mk-1"))
 			putFive(t, s, "a", "mk-1")
 			c.breaks(t, s)
@@ -136,7 +137,7 @@ func TestExplainFindsTheBreakAndMendsIt(t *testing.T) {
 }
 
 func TestExplainOfWholeChain(t *testing.T) {
-	s, ctx := storetest.New(t, nil), t.Context()
+	s, ctx := resealtest.New(t, nil), t.Context()
 	storetest.OK(t, s.CreateKey(ctx, "mk-1"))
 	putFive(t, s, "a", "mk-1")
 	must(s.RotateKey(ctx, "mk-1"))(t)
@@ -166,7 +167,7 @@ func TestExplainOfWholeChain(t *testing.T) {
 // What only a backup mends points to the newest one. Without one it points to
 // the audit trail, or gives the version up.
 func TestExplainPointsToBackup(t *testing.T) {
-	s, ctx := storetest.New(t, &storetest.Options{Damaged: true}), t.Context()
+	s, ctx := resealtest.New(t, &resealtest.Options{Damaged: true}), t.Context()
 	storetest.OK(t, s.CreateKey(ctx, "mk-1"))
 	s.MustPut(t, "label", "x", store.PutOptions{})
 	s.MustPut(t, "label", "y", store.PutOptions{})
@@ -203,7 +204,7 @@ func TestExplainPointsToBackup(t *testing.T) {
 
 // aroundTrigger runs a statement that a trigger refuses, and puts the trigger
 // back as it was.
-func aroundTrigger(t *testing.T, s *storetest.Store, trigger, statement string) {
+func aroundTrigger(t *testing.T, s *resealtest.Store, trigger, statement string) {
 	t.Helper()
 	raw := s.Raw(t)
 	defer raw.Close()

@@ -6,11 +6,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/reseal/reseal/internal/storetest"
+	"github.com/reseal/reseal/resealtest"
 	"github.com/reseal/reseal/store"
 )
 
 // labelsOf returns the version that each label of a secret points to.
-func labelsOf(t *testing.T, s *storetest.Store, name string) map[string]uint64 {
+func labelsOf(t *testing.T, s *resealtest.Store, name string) map[string]uint64 {
 	t.Helper()
 	out := map[string]uint64{}
 	for _, v := range must(s.Show(t.Context(), name))(t).Versions {
@@ -22,7 +23,7 @@ func labelsOf(t *testing.T, s *storetest.Store, name string) map[string]uint64 {
 }
 
 func TestPutMovesLabels(t *testing.T) {
-	s := storetest.New(t, nil)
+	s := resealtest.New(t, nil)
 	for _, step := range []struct {
 		label string
 		want  map[string]uint64
@@ -40,7 +41,7 @@ func TestPutMovesLabels(t *testing.T) {
 }
 
 func TestSetLabelMovesAndRemoves(t *testing.T) {
-	s, ctx := storetest.New(t, nil), t.Context()
+	s, ctx := resealtest.New(t, nil), t.Context()
 	putFive(t, s, "a", "default")
 	storetest.OK(t, s.SetLabel(ctx, "a", store.LabelCurrent, 5))
 	want := map[string]uint64{"custom": 1, "previous": 4, "current": 5, "pending": 5}

@@ -7,11 +7,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/reseal/reseal/internal/storetest"
+	"github.com/reseal/reseal/resealtest"
 	"github.com/reseal/reseal/store"
 )
 
 // datesOf returns when each data key was made, in the order of the rows.
-func datesOf(t *testing.T, s *storetest.Store) (out []time.Time) {
+func datesOf(t *testing.T, s *resealtest.Store) (out []time.Time) {
 	t.Helper()
 	rows := must(s.Raw(t).Query(`SELECT made_at FROM reseal_data_keys ORDER BY id`))(t)
 	defer rows.Close()
@@ -25,7 +26,7 @@ func datesOf(t *testing.T, s *storetest.Store) (out []time.Time) {
 }
 
 func TestRewrapKeepsTheDateOfADataKey(t *testing.T) {
-	s := storetest.New(t, nil)
+	s := resealtest.New(t, nil)
 	first := s.Clock.Now()
 	must(s.Put(t.Context(), "a", []byte("one"), nil))(t)
 	s.Clock.Advance(time.Hour)

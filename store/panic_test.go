@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/reseal/reseal/internal/storetest"
+	"github.com/reseal/reseal/resealtest"
 	"github.com/reseal/reseal/store"
 )
 
@@ -38,7 +39,7 @@ func recovered(t *testing.T, fn func()) {
 
 // A reader whose host panicked sees what is written afterwards.
 func TestPanicInWriterLeavesNoSnapshotOpen(t *testing.T) {
-	s, ctx := storetest.New(t, nil), t.Context()
+	s, ctx := resealtest.New(t, nil), t.Context()
 	s.MustPut(t, "a", "old", store.PutOptions{})
 	for range runtime.GOMAXPROCS(0) { // one each reader
 		recovered(t, func() { s.ExportEvents(ctx, &panics{}) })
@@ -62,7 +63,7 @@ func TestPanicInClockLeavesNoTransactionOpen(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := &panics{now: time.Now}
-			s, ctx := storetest.New(t, &storetest.Options{DB: c.db, Store: store.Options{Now: p.Now, BusyTimeout: 100 * time.Millisecond}}), t.Context()
+			s, ctx := resealtest.New(t, &resealtest.Options{DB: c.db, Store: store.Options{Now: p.Now, BusyTimeout: 100 * time.Millisecond}}), t.Context()
 			before := ""
 			if c.db != nil {
 				c.db.SetMaxOpenConns(1)

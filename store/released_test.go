@@ -13,6 +13,7 @@ import (
 
 	"github.com/reseal/reseal/internal/storetest"
 	"github.com/reseal/reseal/migrations"
+	"github.com/reseal/reseal/resealtest"
 	"github.com/reseal/reseal/rotate"
 	"github.com/reseal/reseal/store"
 )
@@ -137,7 +138,7 @@ func TestReleasedStoresReachThisSchema(t *testing.T) {
 			wantValues(t, s, want)
 			finishReleased(t, s)
 			wantValues(t, s, want)
-			storetest.Check(t, s)
+			resealtest.Check(t, s)
 		})
 	}
 }
@@ -156,7 +157,7 @@ func copyReleased(t *testing.T, schema int64) (path string) {
 func openReleased(t *testing.T, path string, want releasedStore) *store.Store {
 	t.Helper()
 	s, err := store.Open(t.Context(), path, store.Passphrase([]byte(want.Passphrases[0])), &store.Options{
-		KDF:   storetest.KDF,
+		KDF:   resealtest.KDF,
 		Actor: "tester",
 		Now:   func() time.Time { return want.Clock },
 	})

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/reseal/reseal/internal/storetest"
+	"github.com/reseal/reseal/resealtest"
 	"github.com/reseal/reseal/store"
 )
 
@@ -84,9 +85,9 @@ END`
 
 // taggedSecrets makes two secrets, one with tags and a description, and a spare
 // master key.
-func taggedSecrets(t *testing.T) *storetest.Store {
+func taggedSecrets(t *testing.T) *resealtest.Store {
 	t.Helper()
-	s := storetest.New(t, &storetest.Options{Damaged: true})
+	s := resealtest.New(t, &resealtest.Options{Damaged: true})
 	text := "what it is for"
 	storetest.OK(t, s.CreateKey(t.Context(), "spare"))
 	s.MustPut(t, "a", "one", store.PutOptions{Tags: map[string]string{"team": "red", "empty": ""}, Description: &text})
@@ -96,7 +97,7 @@ func taggedSecrets(t *testing.T) *storetest.Store {
 
 // The set follows every change of rows that the store makes itself.
 func TestRowSetFollowsEveryChange(t *testing.T) {
-	s, ctx := storetest.New(t, nil), t.Context()
+	s, ctx := resealtest.New(t, nil), t.Context()
 	first, second := "first", "second"
 	for _, change := range []func() error{
 		func() error {
@@ -117,7 +118,7 @@ func TestRowSetFollowsEveryChange(t *testing.T) {
 		func() error { return storetest.Err(s.Put(ctx, "a", []byte("5"), nil)) },
 	} {
 		storetest.OK(t, change())
-		storetest.Check(t, s.Store)
+		resealtest.Check(t, s.Store)
 	}
 }
 
@@ -132,7 +133,7 @@ func TestRowSetThatWasTakenAwayIsRefused(t *testing.T) {
 	storetest.Refused(t, storetest.Err(again.Put(ctx, "a", []byte("x"), nil)), store.ErrDamaged)
 	storetest.OK(t, again.AcceptRows(ctx))
 	storetest.OK(t, storetest.Err(s.Put(ctx, "a", []byte("x"), nil)))
-	storetest.Check(t, s.Store)
+	resealtest.Check(t, s.Store)
 }
 
 // A secret that is gone is not answered with "no such secret".

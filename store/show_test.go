@@ -5,13 +5,14 @@ import (
 	"testing"
 
 	"github.com/reseal/reseal/internal/storetest"
+	"github.com/reseal/reseal/resealtest"
 	"github.com/reseal/reseal/store"
 )
 
 // What Show and List say of a master key is what reseal recorded: a record that
 // was altered by other means is damage, also when every wrap opens.
 func TestShowRefusesAlteredMasterKey(t *testing.T) {
-	s, ctx := storetest.New(t, &storetest.Options{Damaged: true}), t.Context()
+	s, ctx := resealtest.New(t, &resealtest.Options{Damaged: true}), t.Context()
 	storetest.OK(t, s.CreateKey(ctx, "mk-1"))
 	putFive(t, s, "a", "mk-1")
 	s.MustPut(t, "b", "value", store.PutOptions{})
@@ -33,7 +34,7 @@ func TestShowRefusesAlteredMasterKey(t *testing.T) {
 
 // One secret whose key is gone does not hide the others.
 func TestListGoesOnPastDestroyedKeyVersion(t *testing.T) {
-	s, ctx := storetest.New(t, &storetest.Options{Damaged: true}), t.Context()
+	s, ctx := resealtest.New(t, &resealtest.Options{Damaged: true}), t.Context()
 	s.MustPut(t, "a", "value", store.PutOptions{})
 	s.MustPut(t, "b", "value", store.PutOptions{})
 	storetest.OK(t, s.CreateKey(ctx, "mk-1"))

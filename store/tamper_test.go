@@ -7,14 +7,15 @@ import (
 	"testing"
 
 	"github.com/reseal/reseal/internal/storetest"
+	"github.com/reseal/reseal/resealtest"
 	"github.com/reseal/reseal/store"
 )
 
 // tampered returns a store with the secrets a and b, whose rows as they were
 // before a change of key, a put and a move of a label are in tables old_….
-func tampered(t *testing.T) *storetest.Store {
+func tampered(t *testing.T) *resealtest.Store {
 	t.Helper()
-	s, ctx := storetest.New(t, &storetest.Options{Damaged: true}), t.Context()
+	s, ctx := resealtest.New(t, &resealtest.Options{Damaged: true}), t.Context()
 	storetest.OK(t, s.CreateKey(ctx, "mk-1"))
 	putFive(t, s, "a", "mk-1")
 	putFive(t, s, "b", "mk-1")
@@ -44,7 +45,7 @@ func wants(name string) map[string]string {
 
 // readAll reads every version and label of both secrets, each of which may be
 // refused as damaged and nothing else, and returns how many are.
-func readAll(t *testing.T, s *storetest.Store) (refusals int) {
+func readAll(t *testing.T, s *resealtest.Store) (refusals int) {
 	t.Helper()
 	for _, name := range []string{"a", "b"} {
 		for sel, want := range wants(name) {
@@ -141,7 +142,7 @@ func TestNoEditGivesAnotherValue(t *testing.T) {
 			if (err != nil) != c.bySQL {
 				t.Fatalf("the schema says %v", err)
 			}
-			for i, s := range []*storetest.Store{s, s.Another(t)} { // with caches, and without
+			for i, s := range []*resealtest.Store{s, s.Another(t)} { // with caches, and without
 				if n := readAll(t, s); n != c.reads {
 					t.Errorf("store %d refuses %d reads, want %d", i, n, c.reads)
 				}
@@ -170,7 +171,7 @@ func TestSwappedNamesGiveNothing(t *testing.T) {
 	} {
 		must(raw.Exec(q))(t)
 	}
-	for i, s := range []*storetest.Store{s, s.Another(t)} {
+	for i, s := range []*resealtest.Store{s, s.Another(t)} {
 		if n := readAll(t, s); n != 19 {
 			t.Errorf("store %d refuses %d reads, want 19", i, n)
 		}

@@ -13,14 +13,15 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/reseal/reseal/internal/storetest"
+	"github.com/reseal/reseal/resealtest"
 	"github.com/reseal/reseal/store"
 )
 
 // twoSecrets returns a store with two secrets of five versions under mk-1, of
 // which the second is deleted, a spare key, and a key that is destroyed.
-func twoSecrets(t *testing.T) *storetest.Store {
+func twoSecrets(t *testing.T) *resealtest.Store {
 	t.Helper()
-	s, ctx := storetest.New(t, &storetest.Options{Damaged: true}), t.Context()
+	s, ctx := resealtest.New(t, &resealtest.Options{Damaged: true}), t.Context()
 	storetest.OK(t, s.CreateKey(ctx, "mk-1"))
 	storetest.OK(t, s.CreateKey(ctx, "mk-2"))
 	putFive(t, s, "a", "mk-1")
@@ -32,7 +33,7 @@ func twoSecrets(t *testing.T) *storetest.Store {
 }
 
 func TestVerifyCountsWhatItChecks(t *testing.T) {
-	s, ctx := storetest.New(t, nil), t.Context()
+	s, ctx := resealtest.New(t, nil), t.Context()
 	storetest.Diff(t, "an empty store", store.VerifyReport{OK: true}, must(s.Verify(ctx, store.VerifyOptions{}))(t))
 	storetest.OK(t, s.CreateKey(ctx, "mk-1"))
 	for i := range 300 {
@@ -157,7 +158,7 @@ func TestVerifyFindsAlteredSchema(t *testing.T) {
 // A page of the file that is overwritten is told, and what can still be read is
 // checked.
 func TestVerifySurvivesDamagedPage(t *testing.T) {
-	s, ctx := storetest.New(t, &storetest.Options{Damaged: true}), t.Context()
+	s, ctx := resealtest.New(t, &resealtest.Options{Damaged: true}), t.Context()
 	for i := range 50 {
 		s.MustPut(t, fmt.Sprint("s/", i), string(make([]byte, 1000)), store.PutOptions{})
 	}
@@ -172,7 +173,7 @@ func TestVerifySurvivesDamagedPage(t *testing.T) {
 	content := must(os.ReadFile(s.Path()))(t)
 	clear(content[(root-1)*size : root*size])
 	storetest.OK(t, os.WriteFile(copied, content, 0o600))
-	damaged := must(store.Open(ctx, copied, storetest.Credential(), nil))(t)
+	damaged := must(store.Open(ctx, copied, resealtest.Credential(), nil))(t)
 	defer damaged.Close()
 	report, err := damaged.Verify(ctx, store.VerifyOptions{Deep: true})
 	if err != nil || report.OK || report.FailureCount == 0 {
@@ -181,7 +182,7 @@ func TestVerifySurvivesDamagedPage(t *testing.T) {
 }
 
 func TestVerifyListsTheFirstFailuresAndCountsAll(t *testing.T) {
-	s, ctx := storetest.New(t, &storetest.Options{Damaged: true}), t.Context()
+	s, ctx := resealtest.New(t, &resealtest.Options{Damaged: true}), t.Context()
 	storetest.OK(t, s.Update(ctx, func(tx *sql.Tx) error {
 		for range 1100 {
 			if _, err := s.PutTx(ctx, tx, "a", []byte("x"), nil); err != nil {
@@ -199,7 +200,7 @@ func TestVerifyListsTheFirstFailuresAndCountsAll(t *testing.T) {
 
 // Verify neither stops writers nor mistakes their work for damage.
 func TestVerifyWhileOthersWrite(t *testing.T) {
-	s, ctx := storetest.New(t, nil), t.Context()
+	s, ctx := resealtest.New(t, nil), t.Context()
 	storetest.OK(t, s.CreateKey(ctx, "mk-1"))
 	for i := range 20 {
 		putMany(t, s, fmt.Sprint("s/", i), 6)
@@ -231,7 +232,7 @@ func TestVerifyWhileOthersWrite(t *testing.T) {
 }
 
 func TestVerifyStopsWhenCancelled(t *testing.T) {
-	s := storetest.New(t, nil)
+	s := resealtest.New(t, nil)
 	s.MustPut(t, "a", "x", store.PutOptions{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
