@@ -24,6 +24,7 @@ type app struct {
 
 	db             string
 	json           bool
+	events         bool // rotate run's: progress as lines of JSON
 	noColor        bool
 	keyFile        string
 	passphraseFile string

@@ -45,25 +45,13 @@ func (s *session) status() jsonStatus {
 func TestInterruptedRotationGoesOn(t *testing.T) {
 	const secrets = 600
 	s := sessionToRotate(t, secrets)
-	ctx, interrupt := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { // an interrupt before the first batch would say nothing about batches
-		defer close(done)
-		for s.status().Done == 0 && ctx.Err() == nil {
-			time.Sleep(10 * time.Millisecond)
-		}
-		interrupt()
-	}()
-	var out, errs bytes.Buffer
-	code := run(ctx, append(append(toMK1, "--batch", "1", "--json"), s.flags...), strings.NewReader(""), &out, &errs)
-	interrupt()
-	<-done
+	code, out, errs := s.runUntilMoved(append(toMK1, "--batch", "1", "--json")...)
 	if code != exitInterrupted {
-		t.Fatalf("interrupted: exit code %d, want %d\n%s", code, exitInterrupted, errs.String())
+		t.Fatalf("interrupted: exit code %d, want %d\n%s", code, exitInterrupted, errs)
 	}
 	var half jsonRun
-	if err := json.Unmarshal(out.Bytes(), &half); err != nil {
-		t.Fatalf("%v in %q\n%s", err, out.String(), errs.String())
+	if err := json.Unmarshal([]byte(out), &half); err != nil {
+		t.Fatalf("%v in %q\n%s", err, out, errs)
 	}
 	if half.Done == 0 || half.Remaining == 0 || half.Done+half.Remaining != secrets || half.State != "incomplete" {
 		t.Errorf("interrupted with %d done, %d left, %s", half.Done, half.Remaining, half.State)
@@ -124,9 +112,31 @@ func TestRotationInterruptedAtAnyMomentSaysWhereItIs(t *testing.T) {
 
 // runFor interrupts the command after a while.
 func (s *session) runFor(d time.Duration, args ...string) (code int, stdout, stderr string) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	defer time.AfterFunc(d, cancel).Stop()
+	ctx, interrupt := context.WithCancel(context.Background())
+	defer interrupt()
+	defer time.AfterFunc(d, interrupt).Stop()
+	return s.runIn(ctx, args...)
+}
+
+// runUntilMoved interrupts a rotation when it has moved something.
+func (s *session) runUntilMoved(args ...string) (code int, stdout, stderr string) {
+	ctx, interrupt := context.WithCancel(context.Background())
+	defer interrupt()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for s.status().Done == 0 && ctx.Err() == nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+		interrupt()
+	}()
+	code, stdout, stderr = s.runIn(ctx, args...)
+	interrupt()
+	<-done
+	return code, stdout, stderr
+}
+
+func (s *session) runIn(ctx context.Context, args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
 	code = run(ctx, append(args, s.flags...), strings.NewReader(""), &out, &errs)
 	return code, out.String(), errs.String()

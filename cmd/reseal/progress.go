@@ -5,23 +5,30 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/reseal/reseal/rotate"
 )
 
 // progress shows how far something long is: a bar on a terminal, elsewhere a
-// line every few seconds, and with --json nothing.
+// line every few seconds, with --json nothing, and with --events a line of JSON.
 type progress struct {
-	w     io.Writer
-	bar   bool
-	quiet bool
-	every time.Duration
-	last  time.Time
-	width int // of what the bar's line holds
+	w      io.Writer
+	bar    bool
+	quiet  bool
+	events bool
+	every  time.Duration
+	last   time.Time
+	width  int // of what the bar's line holds
+
+	// Of the last rotation that was told of:
+	job   string
+	phase rotate.Phase
 }
 
 const barCells = 30
 
 func (a *app) progress() *progress {
-	p := &progress{w: a.stderr, bar: isTerminal(a.stderr), every: 3 * time.Second, last: time.Now()}
+	p := &progress{w: a.stderr, bar: isTerminal(a.stderr) && !a.events, events: a.events, every: 3 * time.Second, last: time.Now()}
 	if p.bar {
 		p.every, p.last = 80*time.Millisecond, time.Time{}
 	}

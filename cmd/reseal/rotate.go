@@ -85,8 +85,12 @@ Exit code 5 if something could not be moved, or is still to be.`,
 	c.Flags().IntVar(&f.Rate, "rate", 0, "at most `n` data keys a second (default no limit)")
 	c.Flags().BoolVar(&f.Fast, "fast", false, "use a second core; takes more from the host")
 	c.Flags().BoolVar(&f.Scrub, "scrub", false, "rebuild the file at the end: no old wrap is left in free pages")
+	c.Flags().BoolVar(&a.events, "events", false, "tell of progress in lines of JSON on standard error, with --json")
 	c.Flags().Var(&f.olderThan, "older-than", "rotate keys whose newest version is older, like 90d")
 	c.RunE = a.runs(func(ctx context.Context, _ []string) error {
+		if a.events && !a.json {
+			return usagef("", "--events goes with --json")
+		}
 		return a.unsealed(ctx, func(s *store.Store) error {
 			o, err := f.options(ctx, s)
 			if err != nil {
@@ -215,10 +219,19 @@ func rotationEnd(r *rotate.Report, err error) error {
 }
 
 func (p *progress) rotation(r rotate.Progress) {
+	if p.events {
+		p.event(r)
+		return
+	}
+	// What waits is told at once: nothing more comes for a while.
+	if r.Phase != p.phase && (p.bar || r.Phase == rotate.Paused) {
+		p.last = time.Time{}
+	}
+	p.phase = r.Phase
 	what := "moved"
 	switch r.Phase {
 	case rotate.Paused:
-		what = "paused at"
+		what, r.Rate, r.Left = "paused by reseal rotate pause at", 0, 0
 	case rotate.Checking:
 		what = "read back"
 	case rotate.Settling:
