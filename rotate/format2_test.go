@@ -95,6 +95,9 @@ func TestStoreGoesToFormat2WhileItIsKilled(t *testing.T) {
 	if _, err := s.SetKey(t.Context(), "app/0", "mk-2"); err != nil {
 		t.Fatal(err)
 	}
+	for _, key := range []string{"mk-1", "mk-2"} { // a reencryption leaves a version of the master key
+		rotateKey(t, s, key)
+	}
 	total := 2 * secrets
 	if n := formats(t, s); n[both1] != total {
 		t.Fatalf("a new store has %v, want %d of format 1", n, total)
