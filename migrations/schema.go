@@ -23,18 +23,25 @@ func CheckSchema(ctx context.Context, db Queryer) error {
 	return builtin.checkSchema(ctx, db)
 }
 
+// checkSchema looks again when another process has changed the version while it
+// looked: what it read was of two moments.
 func (h *history) checkSchema(ctx context.Context, db Queryer) error {
-	version, err := Current(ctx, db)
-	if err != nil {
-		return err
+	for attempt := 1; ; attempt++ {
+		version, err := Current(ctx, db)
+		if err != nil {
+			return err
+		}
+		if version == 0 {
+			return fmt.Errorf("%w: it has no table %q", ErrNotAStore, Table)
+		}
+		if version > h.latest() {
+			return &NewerError{Version: version, Latest: h.latest()}
+		}
+		err = h.checkVersion(ctx, db, version)
+		if now, nerr := Current(ctx, db); err == nil || nerr != nil || now == version || attempt == 5 {
+			return err
+		}
 	}
-	if version == 0 {
-		return fmt.Errorf("%w: it has no table %q", ErrNotAStore, Table)
-	}
-	if version > h.latest() {
-		return &NewerError{Version: version, Latest: h.latest()}
-	}
-	return h.checkVersion(ctx, db, version)
 }
 
 // checkVersion compares the schema of db with that of a version.
