@@ -1,0 +1,149 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// section is a table of the page: the cases whose names begin so.
+type section struct {
+	prefix, title, text string
+}
+
+var sections = []section{
+	{"envelope/", "One envelope", "Under a key that is kept, into a buffer that is kept: what wrapping a key costs, and sealing a value without making a data key. " +
+		"Beside it is the cipher alone with a random nonce, which binds nothing to its place and does not commit to its key."},
+	{"value/", "A value with its data key", "What a put and a get do: a fresh data key, its wrap, and the value under it; and back. " +
+		"Beside it is the cipher alone, once."},
+	{"store/", "One operation of a store", "Beside it is one table with the same bytes in one file with the same settings, its statements prepared. " +
+		"A put is durable when it returns: the time is the disk's for the most part."},
+}
+
+// write makes the page and its charts.
+func (b *book) write() error {
+	for name, chart := range charts(b) {
+		if err := replace(filepath.Join(b.o.docs, "performance", name), []byte(chart)); err != nil {
+			return err
+		}
+	}
+	return replace(filepath.Join(b.o.docs, "performance.md"), []byte(b.page()))
+}
+
+func (b *book) page() string {
+	var p strings.Builder
+	p.WriteString(`# Performance
+
+Measured side by side, in one process and in turn: what reseal does, the same without reseal, and what one would use instead. Written by
+
+    go -C benchmarks run ./cmd/report
+
+which takes under ten minutes; the numbers behind the medians are in [performance/results.json](performance/results.json). A median is of all
+samples of a side; the spread is the range of its middle half; a ratio is the median of the ratios of samples that were taken one after the
+other, so that a machine that slows down meanwhile does not change it. Ratios hold on other machines, times do not.
+
+`)
+	b.circumstances(&p)
+	b.targets(&p)
+	p.WriteString("![Times as ratios to the limit, each beside the raw operation](performance/limit.svg)\n\n")
+	for _, s := range sections {
+		b.section(&p, s)
+	}
+	return p.String()
+}
+
+func (b *book) circumstances(p *strings.Builder) {
+	fmt.Fprintf(p, "- Machine: %s, %d cores, memory %s, %s", b.At.CPU, b.At.Cores, b.At.Memory, b.At.System)
+	if b.At.Load != "" {
+		fmt.Fprintf(p, "; load when the run began: %s", b.At.Load)
+		if load, err := strconv.ParseFloat(b.At.Load, 64); err == nil && load > float64(b.At.Cores)/2 {
+			p.WriteString(" (**others were at work on it**: times are too long, and ratios are coarse)")
+		}
+	}
+	p.WriteString("\n")
+	fmt.Fprintf(p, "- Versions: commit %s, %s", b.commits(), b.At.Go)
+	for _, m := range []string{"modernc.org/sqlite", "golang.org/x/crypto"} {
+		fmt.Fprintf(p, ", %s %s", m, b.At.Versions[m])
+	}
+	fmt.Fprintf(p, "\n- Samples of each side: %d, of the heavy cases fewer\n\n", b.Rounds)
+}
+
+// commits names the commits that the results are of.
+func (b *book) commits() string {
+	var out []string
+	for _, r := range b.inOrder() {
+		id, _, _ := strings.Cut(r.Run, " ")
+		if !slices.Contains(out, id) {
+			out = append(out, id)
+		}
+	}
+	return strings.Join(out, " and ")
+}
+
+func (b *book) targets(p *strings.Builder) {
+	p.WriteString("## Targets\n\n| what | target | measured | reached |\n|---|---|---|---|\n")
+	var notes []string
+	for _, t := range targets {
+		found := t.find(b)
+		var texts []string
+		reached := len(found) > 0
+		for _, f := range found {
+			texts = append(texts, f.text)
+			reached = reached && f.reached
+		}
+		verdict := map[bool]string{true: "yes", false: "**no**"}[reached]
+		if len(found) == 0 {
+			texts, verdict = []string{"not measured"}, "–"
+		}
+		fmt.Fprintf(p, "| %s | %s | %s | %s |\n", t.what, t.goal, strings.Join(texts, ", "), verdict)
+		if !reached && t.note != "" && len(found) > 0 {
+			notes = append(notes, fmt.Sprintf("**%s**: %s", t.what, t.note))
+		}
+	}
+	p.WriteString("\n")
+	if len(notes) > 0 {
+		p.WriteString("What bounds those that are not reached:\n\n- " + strings.Join(notes, "\n- ") + "\n\n")
+	}
+}
+
+func (b *book) section(p *strings.Builder, s section) {
+	var rows []*result
+	for _, r := range b.inOrder() {
+		if strings.HasPrefix(r.ID, s.prefix) {
+			rows = append(rows, r)
+		}
+	}
+	if len(rows) == 0 {
+		return
+	}
+	fmt.Fprintf(p, "## %s\n\n%s\n\n| what | side | median | spread | ratio |\n|---|---|---|---|---|\n", s.title, s.text)
+	for _, r := range rows {
+		r.rows(p)
+	}
+	p.WriteString("\n")
+}
+
+// rows are a case's lines of a table, with what else was measured.
+func (r *result) rows(p *strings.Builder) {
+	for i, side := range r.Sides {
+		title, ratio := r.Title, "1"
+		if i > 0 {
+			title, ratio = "", fmt.Sprintf("%.2f", over(side.Wall, r.Sides[0].Wall))
+		} else if len(r.Sides) == 1 {
+			ratio = ""
+		}
+		fmt.Fprintf(p, "| %s | %s | %s | %s – %s | %s |\n", title, side.Name,
+			duration(median(side.Wall)), duration(quantile(side.Wall, 0.25)), duration(quantile(side.Wall, 0.75)), ratio)
+	}
+}
+
+// checkDocs refuses a folder that is not the project's docs.
+func checkDocs(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, "format.md")); err != nil {
+		return fmt.Errorf("%q is not the folder docs: run it as go -C benchmarks run ./cmd/report, or give -docs", dir)
+	}
+	return nil
+}

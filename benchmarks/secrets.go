@@ -1,0 +1,260 @@
+package benchmarks
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/reseal/reseal/store"
+)
+
+// readFrom is how many secrets the stores have that are read from.
+const readFrom = 10_000
+
+// secretCases are single operations of a store.
+func secretCases() []Case {
+	return []Case{
+		{ID: "store/get", Title: "get 1 KiB by name", Sides: []Side{rawGet(1), getSide(1)}},
+		{ID: "store/get/2", Title: "get 1 KiB by name, two at once", Sides: []Side{rawGet(2), getSide(2)}},
+		{ID: "store/hot", Title: "the newest value, of a handle", Sides: []Side{hotSide()}},
+		{ID: "store/put", Title: "put 1 KiB, durable", Sides: []Side{rawPut(), putSide(1)}},
+		{ID: "store/put/8", Title: "put 1 KiB, durable, eight at once", Sides: []Side{putSide(1), putSide(8)}},
+		{ID: "store/put/bulk", Title: "put 1,000 secrets of 1 KiB in one transaction", Per: "secret", Sides: []Side{rawBulk(), putTxSide()}},
+		{ID: "store/list", Title: "list 1,000 secrets, wraps opened", Per: "list", Sides: []Side{listSide()}},
+		{ID: "store/set-key", Title: "set-key, one version", Sides: []Side{setKeySide()}},
+	}
+}
+
+// reader is a walk over the names that are read, which does not follow the
+// order in which they were put.
+type reader struct{ i int }
+
+func (r *reader) next() string {
+	r.i = (r.i*31 + 17) % readFrom
+	return secretName(r.i)
+}
+
+// each runs op n times, spread over some goroutines.
+func each(ctx context.Context, workers, n int, op func(ctx context.Context, worker, i int) error) error {
+	if workers == 1 {
+		for i := range n {
+			if err := op(ctx, 0, i); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var left, failed = atomic.Int64{}, make(chan error, workers)
+	var all sync.WaitGroup
+	for w := range workers {
+		all.Go(func() {
+			for {
+				i := int(left.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				if err := op(ctx, w, i); err != nil {
+					failed <- err
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	close(failed)
+	return <-failed
+}
+
+func named(name string, workers int) string {
+	if workers == 1 {
+		return name
+	}
+	return fmt.Sprintf("%s, %d at once", name, workers)
+}
+
+// rawGet reads with one prepared SELECT by name, on one connection a worker,
+// and opens what it read.
+func rawGet(workers int) Side {
+	return Side{Name: named("SELECT and XChaCha20-Poly1305", workers), Open: func(ctx context.Context, dir string) (*Work, error) {
+		first, err := openRaw(ctx, dir)
+		if err != nil {
+			return nil, err
+		}
+		if err := first.fill(ctx, 0, readFrom, make([]byte, valueSize)); err != nil {
+			return nil, err
+		}
+		stores, readers := []*rawStore{first}, make([]reader, workers)
+		for len(stores) < workers {
+			another, err := openRaw(ctx, dir)
+			if err != nil {
+				return nil, err
+			}
+			another.kek = first.kek
+			stores = append(stores, another)
+		}
+		return timed(func(ctx context.Context, n int) error {
+			return each(ctx, workers, n, func(ctx context.Context, w, _ int) error {
+				_, err := stores[w].read(ctx, readers[w].next())
+				return err
+			})
+		}, func() error {
+			for _, r := range stores {
+				r.close()
+			}
+			return nil
+		}), nil
+	}}
+}
+
+func getSide(workers int) Side {
+	return Side{Name: named("reseal", workers), Open: func(ctx context.Context, dir string) (*Work, error) {
+		s, err := filledStore(ctx, dir, readFrom, valueSize)
+		if err != nil {
+			return nil, err
+		}
+		readers := make([]reader, workers)
+		return timed(func(ctx context.Context, n int) error {
+			return each(ctx, workers, n, func(ctx context.Context, w, _ int) error {
+				_, err := s.Get(ctx, readers[w].next())
+				return err
+			})
+		}, s.Close), nil
+	}}
+}
+
+func hotSide() Side {
+	return Side{Name: "reseal", Open: func(ctx context.Context, dir string) (*Work, error) {
+		s, err := filledStore(ctx, dir, 1, valueSize)
+		if err != nil {
+			return nil, err
+		}
+		h, err := s.Watch(ctx, secretName(0), nil)
+		if err != nil {
+			return nil, err
+		}
+		return timed(func(ctx context.Context, n int) error {
+			for range n {
+				if _, err := h.Value(ctx); err != nil {
+					return err
+				}
+			}
+			return nil
+		}, s.Close), nil
+	}}
+}
+
+// rawPut inserts sealed bytes, made before, in a transaction of its own.
+func rawPut() Side {
+	return Side{Name: "INSERT, no cipher", Open: func(ctx context.Context, dir string) (*Work, error) {
+		r, err := openRaw(ctx, dir)
+		if err != nil {
+			return nil, err
+		}
+		sealed, wrapped, err := r.seal(make([]byte, valueSize))
+		at := 0
+		return timed(func(ctx context.Context, n int) error {
+			for range n {
+				if _, err := r.insert.ExecContext(ctx, secretName(at), sealed, wrapped); err != nil {
+					return err
+				}
+				at++
+			}
+			return nil
+		}, r.close), err
+	}}
+}
+
+func putSide(workers int) Side {
+	return Side{Name: named("reseal", workers), Open: func(ctx context.Context, dir string) (*Work, error) {
+		s, err := newStore(ctx, dir)
+		if err != nil {
+			return nil, err
+		}
+		value, at := make([]byte, valueSize), 0
+		return timed(func(ctx context.Context, n int) error {
+			first := at
+			at += n
+			return each(ctx, workers, n, func(ctx context.Context, _, i int) error {
+				_, err := s.Put(ctx, secretName(first+i), value, nil)
+				return err
+			})
+		}, s.Close), nil
+	}}
+}
+
+// rawBulk inserts sealed bytes, made before, in one transaction a sample.
+func rawBulk() Side {
+	return Side{Name: "INSERT, no cipher", N: 1000, Open: func(ctx context.Context, dir string) (*Work, error) {
+		r, err := openRaw(ctx, dir)
+		if err != nil {
+			return nil, err
+		}
+		sealed, wrapped, err := r.seal(make([]byte, valueSize))
+		at := 0
+		return timed(func(ctx context.Context, n int) error {
+			first := at
+			at += n
+			return r.bulk(ctx, first, n, func() ([]byte, []byte, error) { return sealed, wrapped, nil })
+		}, r.close), err
+	}}
+}
+
+func putTxSide() Side {
+	return Side{Name: "reseal, PutTx", N: 1000, Open: func(ctx context.Context, dir string) (*Work, error) {
+		s, err := newStore(ctx, dir)
+		if err != nil {
+			return nil, err
+		}
+		value, at := make([]byte, valueSize), 0
+		return timed(func(ctx context.Context, n int) error {
+			return s.Update(ctx, func(tx *sql.Tx) error {
+				for range n {
+					if _, err := s.PutTx(ctx, tx, secretName(at), value, nil); err != nil {
+						return err
+					}
+					at++
+				}
+				return nil
+			})
+		}, s.Close), nil
+	}}
+}
+
+func listSide() Side {
+	return Side{Name: "reseal", Open: func(ctx context.Context, dir string) (*Work, error) {
+		s, err := filledStore(ctx, dir, 1000, valueSize)
+		if err != nil {
+			return nil, err
+		}
+		return timed(func(ctx context.Context, n int) error {
+			for range n {
+				if _, err := s.List(ctx, store.ListOptions{}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}, s.Close), nil
+	}}
+}
+
+// setKeySide moves a secret to and fro between two keys.
+func setKeySide() Side {
+	return Side{Name: "reseal", Open: func(ctx context.Context, dir string) (*Work, error) {
+		s, err := filledStore(ctx, dir, 1, valueSize)
+		if err != nil {
+			return nil, err
+		}
+		i, keys := 0, []string{store.DefaultKeyName, rotatedKey}
+		return timed(func(ctx context.Context, n int) error {
+			for range n {
+				if _, err := s.SetKey(ctx, secretName(0), keys[i%2]); err != nil {
+					return err
+				}
+				i++
+			}
+			return nil
+		}, s.Close), nil
+	}}
+}
