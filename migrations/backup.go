@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 )
 
@@ -46,6 +47,7 @@ func backup(ctx context.Context, one *sql.DB, path string, version int64, now ti
 // createBackup finds a name, after the version and the time, and creates the
 // empty file that will have it. The migration lock keeps others away from both.
 func createBackup(path string, version int64, now time.Time) (string, error) {
+	removePartial(path)
 	base := fmt.Sprintf("%s.schema-%d-%s", path, version, now.UTC().Format("20060102T150405Z"))
 	for i := 1; i <= 100; i++ {
 		name := base + ".backup"
@@ -57,6 +59,7 @@ func createBackup(path string, version int64, now time.Time) (string, error) {
 		}
 		f, err := os.OpenFile(name+partial, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if err == nil {
+			_ = giveOwner(name+partial, path) // or it is this user's
 			return name, f.Close()
 		}
 		if !errors.Is(err, fs.ErrExist) {
@@ -64,6 +67,20 @@ func createBackup(path string, version int64, now time.Time) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("create backup: %q and 99 more exist", base+".backup")
+}
+
+// removePartial removes what killed processes left of their backups: it holds
+// the wraps and values of its day, and nobody knows of it.
+func removePartial(path string) {
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), filepath.Base(path)+".schema-") && strings.HasSuffix(e.Name(), ".backup"+partial) {
+			os.Remove(filepath.Join(filepath.Dir(path), e.Name()))
+		}
+	}
 }
 
 // checkBackup reads the whole copy through the connection that made it, so

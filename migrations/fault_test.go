@@ -101,3 +101,25 @@ func TestStoreProfileIsMigratedAndKept(t *testing.T) {
 		t.Errorf("%d data keys after the restore, want 3", n)
 	}
 }
+
+// TestBackupOfAKilledProcessIsRemoved has its incomplete copy, and files of
+// others whose names are near.
+func TestBackupOfAKilledProcessIsRemoved(t *testing.T) {
+	path, db := newFilledStore(t)
+	left := path + ".schema-1-20200101T000000Z.backup" + partial
+	near := []string{path + ".schema-1-20200101T000000Z.backup", path + ".backup" + partial, path + "2.schema-1-20200101T000000Z.backup" + partial}
+	for _, name := range append(near, left) {
+		write(t, name, "half")
+	}
+	if _, err := Down(t.Context(), db, 0, Options{DestroyRows: fixtureRows}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(left); !os.IsNotExist(err) {
+		t.Errorf("%s is still there: %v", left, err)
+	}
+	for _, name := range near {
+		if read(t, name) != "half" {
+			t.Errorf("%s was touched", name)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,6 +18,7 @@ func tryLock(name string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("create lock file: %w", explain(err))
 	}
+	_ = giveOwner(name, strings.TrimSuffix(name, lockSuffix)) // so that it keeps nobody out when it is left behind
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.EINTR) {

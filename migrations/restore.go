@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -23,10 +22,14 @@ import (
 // and the exclusive lock of SQLite and returns [ErrInUse] if it sees another
 // user; a connection that is idle can be seen in a WAL database only.
 //
-// The backup is copied, and the copy is checked whole, before anything at path
+// The backup is copied, with what is in a write-ahead log beside it, and the
+// copy is checked whole, before anything at path
 // is touched: it has to be a store ([ErrNotAStore]) with the schema that its
 // version should have ([ErrAltered]) and that this build knows ([ErrNewer]).
 // A file at path that is damaged beyond opening is replaced all the same.
+//
+// The restored file has mode 0600, and the owner of the file that it replaces;
+// what that file gave its group, if it gave nothing to others, it gives too.
 func Restore(ctx context.Context, path, backup string) (replaced string, err error) {
 	return builtin.restore(ctx, path, backup, time.Now())
 }
@@ -40,15 +43,20 @@ func (h *history) restore(ctx context.Context, path, backup string, now time.Tim
 		return "", err
 	}
 	defer unlock()
-	copied, err := copyBackup(backup, path)
+	copied, err := copyBackup(ctx, backup, path)
 	if err != nil {
 		return "", err
 	}
-	defer os.Remove(copied) // it is gone when it took its place
+	defer removeDatabase(copied) // it is gone when it took its place
 	if err := h.checkCopy(ctx, copied); err != nil {
 		return "", fmt.Errorf("backup %q: %w", backup, err)
 	}
-	replaced = path + ".replaced-" + now.UTC().Format("20060102T150405.000Z")
+	if err := errors.Join(giveOwner(copied, path), giveMode(copied, path)); err != nil {
+		return "", err
+	}
+	if replaced, err = freeName(path + ".replaced-" + now.UTC().Format("20060102T150405.000Z")); err != nil {
+		return "", err
+	}
 	logs, err := keepLogs(path, replaced)
 	if err != nil {
 		return "", err
@@ -68,52 +76,42 @@ func (h *history) restore(ctx context.Context, path, backup string, now time.Tim
 const lookTime = 2 * time.Second
 
 // realPath is absolute and free of symbolic links, as SQLite's own view of the
-// file is, on which the lock's name rests.
+// file is, on which the lock's name rests. A link that leads nowhere is refused.
 func realPath(path string) (string, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return "", err
 	}
 	real, err := filepath.EvalSymlinks(abs)
-	if errors.Is(err, fs.ErrNotExist) {
-		return abs, nil
+	if !errors.Is(err, fs.ErrNotExist) {
+		return real, err
 	}
-	return real, err
+	if _, lerr := os.Lstat(abs); lerr == nil {
+		return "", fmt.Errorf("%q is a symbolic link to a file that does not exist: name that file", path)
+	}
+	folder, err := filepath.EvalSymlinks(filepath.Dir(abs))
+	return filepath.Join(folder, filepath.Base(abs)), err
 }
 
-// copyBackup copies the backup to a new file beside path.
-func copyBackup(backup, path string) (name string, err error) {
-	info, err := os.Lstat(backup)
-	if err != nil {
-		return "", err
+// freeName returns the name, or it with a number if there is a file so named.
+// The migration lock keeps others from taking it.
+func freeName(name string) (string, error) {
+	for i := 1; i <= 100; i++ {
+		free := name
+		if i > 1 {
+			free = fmt.Sprintf("%s-%d", name, i)
+		}
+		if _, err := os.Lstat(free); errors.Is(err, fs.ErrNotExist) {
+			return free, nil
+		}
 	}
-	if !info.Mode().IsRegular() {
-		return "", fmt.Errorf("backup %q is not a regular file", backup)
-	}
-	if store, err := os.Lstat(path); err == nil && os.SameFile(info, store) {
-		return "", fmt.Errorf("backup %q is the store itself", backup)
-	}
-	from, err := os.Open(backup)
-	if err != nil {
-		return "", err
-	}
-	defer from.Close()
-	to, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".restore-*")
-	if err != nil {
-		return "", explain(err)
-	}
-	_, err = io.Copy(to, from)
-	err = errors.Join(err, to.Sync(), to.Close())
-	if err != nil {
-		os.Remove(to.Name())
-		return "", fmt.Errorf("copy backup %q: %w", backup, err)
-	}
-	return to.Name(), nil
+	return "", fmt.Errorf("keep the file that is replaced: %q and 99 more exist", name)
 }
 
-// checkCopy reads every page of the copy, and its schema.
+// checkCopy reads every page of the copy, and its schema. It opens the copy for
+// writing so that SQLite takes away again what it puts beside it.
 func (h *history) checkCopy(ctx context.Context, name string) error {
-	db, err := openPath(name, "ro", lookTime)
+	db, err := openPath(name, "rw", lookTime)
 	if err != nil {
 		return err
 	}
