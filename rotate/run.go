@@ -162,7 +162,7 @@ func (r *run) conclude() (done bool, err error) {
 		return false, err
 	}
 	r.progress(Settling)
-	disk, err := r.s.Settle(r.ctx, r.o.Scrub)
+	disk, err := r.job.Settle(r.ctx, r.o.Scrub)
 	if err != nil {
 		return false, err
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/hex"
 	"fmt"
 	"time"
@@ -57,4 +58,28 @@ func AgeHandle(h *Handle, by time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.last.at = h.last.at.Add(-by)
+}
+
+// ScanResidueThroughSQLite is ScanResidue as it is where there are no OFD locks.
+func ScanResidueThroughSQLite(ctx context.Context, s *Store) (Residue, error) {
+	sc := newResidueScan(s, nil)
+	sc.throughSQLite = true
+	return sc.run(ctx, false)
+}
+
+// ScanResidueFor is a scan for the wraps given, as for a rotation's sample.
+func ScanResidueFor(ctx context.Context, s *Store, wraps [][]byte) (Residue, error) {
+	var sample retiredSample
+	for _, w := range wraps {
+		sample.add(w)
+	}
+	return s.scanResidue(ctx, &sample, false)
+}
+
+// LeaveResidue turns secure_delete off, on the writer's connection.
+func LeaveResidue(ctx context.Context, s *Store) error {
+	return s.onWriter(ctx, func(q querier, _ *sql.Conn) error {
+		_, err := pragma(ctx, q, "secure_delete = 0")
+		return err
+	})
 }

@@ -87,7 +87,7 @@ type Receipt struct {
 	Digest       string    `json:"digest"`       // SHA-256 of ids and wraps read back, hexadecimal
 	Checkpointed bool      `json:"checkpointed"` // the write-ahead log was emptied into the file
 	Scrubbed     bool      `json:"scrubbed"`     // the file was rebuilt without its free pages
-	Residue      string    `json:"residue"`      // what is known of old wraps left in the file
+	Residue      Residue   `json:"residue"`      // what a scan found of old wraps in the files
 	StartedAt    time.Time `json:"started_at"`
 	FinishedAt   time.Time `json:"finished_at"`
 }

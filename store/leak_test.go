@@ -137,7 +137,7 @@ func specimens(t *testing.T, s *store.Store) []any {
 		backup, backup.Keys[0], must(s.Anchor(ctx))(t), rotation, must(s.Jobs(ctx)), store.RotationSpec{}, store.Job{}, store.Receipt{},
 		store.Batch{}, store.Prepared{}, store.Settled{}, store.ReadBack{}, store.Failure{}, must(s.Verify(ctx, store.VerifyOptions{Deep: true}))(t),
 		store.VerifyOptions{}, explained, explained.Steps[0], store.DeleteResult{}, store.RestoreResult{}, store.PurgeResult{}, must(s.Sweep(ctx, true))(t), store.SweepSkip{},
-		store.WatchOptions{}, watch(t, s, "app/db", slowly),
+		store.WatchOptions{}, watch(t, s, "app/db", slowly), must(s.ScanResidue(ctx))(t), store.ResidueFile{},
 	}
 }
 

@@ -14,6 +14,7 @@ type mover struct {
 	kv      keyVersion
 	wrapper *crypto.Key
 	sources map[int64]*source
+	retired []byte // the wraps that were replaced, by rotations, one after the other
 }
 
 // source is a master key version that wraps data keys now. Its key may be

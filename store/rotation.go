@@ -51,6 +51,8 @@ type Rotation struct {
 	id    crypto.ID
 	scope scope
 	job   Job
+	// sample is of the wraps that this Rotation retired.
+	sample retiredSample
 }
 
 // StartRotation starts a rotation job, or takes up the open one that is the

@@ -50,6 +50,7 @@ func (r *Rotation) transact(ctx context.Context, fn func(*mover) (Batch, error))
 	var out Batch
 	var job *jobRow
 	var began time.Time
+	var retired []byte
 	err := r.s.write(ctx, func(t *tx) error {
 		began = time.Now()
 		t.live = t.ctx // what has begun is finished
@@ -64,6 +65,7 @@ func (r *Rotation) transact(ctx context.Context, fn func(*mover) (Batch, error))
 		if out, err = fn(m); err != nil {
 			return err
 		}
+		retired = m.retired
 		j.Done += int64(out.Moved)
 		j.ToVersion = m.kv.number
 		if out.Moved+out.Secrets > 0 {
@@ -79,6 +81,7 @@ func (r *Rotation) transact(ctx context.Context, fn func(*mover) (Batch, error))
 	}
 	out.Held = time.Since(began)
 	r.committed(job)
+	r.sample.merge(retired)
 	return out, nil
 }
 

@@ -2,65 +2,8 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 )
-
-// What a receipt says about old wraps in the file. A retired wrap leaves its
-// page with the new one, but stays in the write-ahead log until the log is
-// emptied into the file.
-const (
-	residueEmptied   = "write-ahead log emptied; not scanned"
-	residueScrubbed  = "file rebuilt and write-ahead log emptied; not scanned"
-	residueBusy      = "a reader kept the write-ahead log from being emptied; not scanned"
-	residueNotProven = "not proven: the file is the host's"
-)
-
-// Settled is what was done to take retired wraps off the disk.
-type Settled struct {
-	Checkpointed bool   // the write-ahead log was emptied into the file
-	Busy         bool   // it could not be: somebody was reading
-	Scrubbed     bool   // the file was rebuilt without its free pages
-	Residue      string // what is therefore known of old wraps in the file
-}
-
-// Settle empties the write-ahead log into the file, where the retired wraps are
-// overwritten. With scrub it first rebuilds the whole file (VACUUM), which
-// takes as much free disk again and holds the write lock all that time. A
-// host's log is left to the host, and its file too without scrub.
-func (s *Store) Settle(ctx context.Context, scrub bool) (Settled, error) {
-	if !s.own && !scrub {
-		return Settled{Residue: residueNotProven}, nil
-	}
-	out := Settled{Scrubbed: scrub}
-	if scrub {
-		if err := s.rebuild(ctx); err != nil {
-			return out, err
-		}
-	}
-	var err error
-	out.Checkpointed, err = s.truncateLog(ctx)
-	out.Busy = s.own && err == nil && !out.Checkpointed
-	switch {
-	case !s.own:
-		out.Residue = residueNotProven
-	case out.Busy:
-		out.Residue = residueBusy
-	case scrub:
-		out.Residue = residueScrubbed
-	default:
-		out.Residue = residueEmptied
-	}
-	return out, err
-}
-
-// rebuild writes the whole file anew, without its free pages.
-func (s *Store) rebuild(ctx context.Context) error {
-	return s.onWriter(ctx, func(_ querier, conn *sql.Conn) error {
-		_, err := conn.ExecContext(ctx, "VACUUM")
-		return err
-	})
-}
 
 // Finish completes the job, in a transaction in which nothing is left to move,
 // with its receipt; false says that something is left. A job is never complete

@@ -60,6 +60,9 @@ func (r *Rotation) moveSecrets(m *mover, after int64, limit int, box time.Durati
 		if err != nil {
 			return out, err
 		}
+		for _, v := range versions {
+			m.retired = append(m.retired, v.dataKey.wrapped...)
+		}
 		out.Moved += max(res.Rewrapped, 1)
 		out.Secrets++
 	}

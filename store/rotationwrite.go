@@ -29,6 +29,7 @@ func (b *batch) write(m *mover) (Batch, error) {
 		}
 	}
 	out.Moved = len(b.rows)
+	m.retired = b.old
 	return out, nil
 }
 

@@ -247,6 +247,9 @@ func (a *app) runText(w io.Writer, r *rotate.Report) {
 	if len(r.Keys) == 0 {
 		fmt.Fprintln(w, runLine(r))
 	}
+	if r.Receipt != nil {
+		fmt.Fprintln(w, "residue:", r.Receipt.Residue)
+	}
 	failureLines(w, a.failures(r.Failures))
 	for _, warning := range r.Warnings {
 		a.warn("%s", warning)
