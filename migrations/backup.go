@@ -114,6 +114,7 @@ func checkBackup(ctx context.Context, one *sql.DB, name string, version int64) (
 func discard(name string) string {
 	if name != "" {
 		os.Remove(name)
+		os.Remove(name + "-journal") // of a copy whose disk failed
 	}
 	return ""
 }

@@ -140,7 +140,7 @@ func (s *Store) inspectCopy(ctx context.Context, path string) (*backupCopy, erro
 		return nil, err
 	}
 	if verdict != "ok" {
-		return nil, damaged("%s", verdict)
+		return nil, pageError(verdict)
 	}
 	st, err := loadState(ctx, db)
 	if err != nil {

@@ -176,9 +176,11 @@ const (
 	codeBusy     = 5
 	codeLocked   = 6
 	codeReadOnly = 8
+	codeIO       = 10
 	codeCorrupt  = 11
 	codeFull     = 13
 	codeCantOpen = 14
+	codeProtocol = 15 // the log's locks could not be had in ten seconds
 	codeNotADB   = 26
 )
 
@@ -193,7 +195,7 @@ func sqlError(err error) error {
 		return err
 	}
 	switch se.Code() & 0xff {
-	case codeBusy, codeLocked:
+	case codeBusy, codeLocked, codeProtocol:
 		return fmt.Errorf("%w: begin immediate and retry the whole transaction: %w", ErrBusy, err)
 	case codeReadOnly, codeCantOpen:
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
@@ -201,6 +203,8 @@ func sqlError(err error) error {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	case codeFull:
 		return fmt.Errorf("%w: nothing was changed: %w", ErrDiskFull, err)
+	case codeIO:
+		return fmt.Errorf("%w: %w", ErrIO, err)
 	case codeNotADB:
 		return fmt.Errorf("%w: %w", ErrNotAStore, err)
 	}
@@ -208,7 +212,7 @@ func sqlError(err error) error {
 }
 
 func hasSentinel(err error) bool {
-	for _, s := range []error{ErrBusy, ErrReadOnly, ErrDamaged, ErrDiskFull, ErrNotAStore, ErrInvalid, ErrDependents} {
+	for _, s := range []error{ErrBusy, ErrReadOnly, ErrDamaged, ErrDiskFull, ErrIO, ErrNotAStore, ErrInvalid, ErrDependents} {
 		if errors.Is(err, s) {
 			return true
 		}

@@ -84,9 +84,26 @@ func createFile(ctx context.Context, path string, cred Credential, o Options) er
 			return schemaError(err)
 		}
 		s := &Store{db: db, opts: o, writeLock: make(chan struct{}, 1), done: make(chan struct{})}
-		return s.initialise(ctx, cred)
+		if err := s.initialise(ctx, cred); err != nil {
+			return err
+		}
+		return emptyLog(ctx, db)
 	}()
 	return errors.Join(sqlError(err), db.Close())
+}
+
+// emptyLog moves the write-ahead log into the file, all of it. Closing would do
+// so too, but says nothing when it fails, and the log does not come along when
+// the file gets its name.
+func emptyLog(ctx context.Context, db *sql.DB) error {
+	var busy, pages, moved int64
+	if err := db.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &moved); err != nil {
+		return err
+	}
+	if busy != 0 {
+		return fmt.Errorf("%w: somebody has the new file open", ErrBusy)
+	}
+	return nil
 }
 
 // useOFDLocks makes SQLite's locks on database files survive another open and

@@ -104,6 +104,10 @@ var (
 	// ErrDiskFull is returned when the disk is full. Nothing was changed.
 	ErrDiskFull = errors.New("disk is full")
 
+	// ErrIO is returned when the disk, or the file system, failed. Whether a
+	// change was made that ended so can be seen when the store is opened again.
+	ErrIO = errors.New("the disk failed")
+
 	// ErrWeakDurability is returned by New when the host's connection settings
 	// can lose acknowledged writes.
 	ErrWeakDurability = errors.New("connection settings can lose acknowledged writes")

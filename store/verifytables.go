@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/reseal/reseal/migrations"
@@ -33,6 +35,20 @@ func (v *verifier) integrity(q querier) error {
 		}
 	}
 	return err
+}
+
+// unread is in what the integrity check says of a page that it could not read.
+var unread = regexp.MustCompile(`failed to get page|error code=(\d+)`)
+
+// pageError makes an error of what the integrity check found: damage, or a disk
+// that does not let it look.
+func pageError(found string) error {
+	if m := unread.FindStringSubmatch(found); m != nil {
+		if code, err := strconv.Atoi(m[1]); m[1] == "" || err == nil && code&0xff == codeIO {
+			return fmt.Errorf("%w: %s", ErrIO, found)
+		}
+	}
+	return damaged("%s", found)
 }
 
 // references checks foreign keys, which other programs' connections leave off.

@@ -95,6 +95,7 @@ var kinds = []struct {
 	{migrations.ErrDataLoss, "data_loss", exitFailed, ""},
 	{store.ErrDiskFull, "disk_full", exitFailed, "make room on the disk and run the command again"},
 	{migrations.ErrDiskFull, "disk_full", exitFailed, "make room on the disk and run the command again"},
+	{store.ErrIO, "io_error", exitFailed, "look at the disk and its messages, then run: reseal verify --deep"},
 	{store.ErrReadOnly, "read_only", exitFailed, "SQLite writes the store's file and its folder, to read too"},
 	{migrations.ErrReadOnly, "read_only", exitFailed, "SQLite writes the store's file and its folder, to read too"},
 	{store.ErrWeakDurability, "weak_durability", exitFailed, ""},

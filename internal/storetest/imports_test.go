@@ -37,7 +37,7 @@ func TestOnlyTestsImportTheTestPackages(t *testing.T) {
 		t.Fatalf("go list knows %d packages", len(lists))
 	}
 	for name, list := range lists {
-		for _, p := range []string{module + "/internal/storetest", module + "/resealtest"} {
+		for _, p := range []string{module + "/internal/storetest", module + "/resealtest", module + "/internal/faultvfs"} {
 			if slices.Contains(list, p) && !strings.HasSuffix(name, "/internal/storetest") {
 				t.Errorf("%s imports %s", name, p)
 			}
