@@ -100,9 +100,7 @@ func TestRestoreThroughSymbolicLinks(t *testing.T) {
 	db.Close()
 	dir := t.TempDir()
 	link := filepath.Join(dir, "link.db")
-	if err := os.Symlink("nothing.db", link); err != nil {
-		t.Fatal(err)
-	}
+	symlink(t, "nothing.db", link)
 	if _, err := Restore(t.Context(), link, backup); err == nil || !strings.Contains(err.Error(), "symbolic link") {
 		t.Errorf("a link that leads nowhere: error %v", err)
 	}
@@ -145,4 +143,11 @@ func TestRestoreTakesAwayWhatAKilledOneLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantBeside(t, path, 1)
+}
+
+func symlink(t *testing.T, to, name string) {
+	t.Helper()
+	if err := os.Symlink(to, name); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -68,7 +68,7 @@ func (s *Store) openHosted(ctx context.Context, cred Credential) error {
 	if err := recogniseSchema(ctx, s.db); err != nil {
 		return err
 	}
-	if err := s.migrate(ctx); err != nil {
+	if err := s.migrate(ctx, &cred); err != nil {
 		return err
 	}
 	c, err := s.db.Conn(ctx)

@@ -141,6 +141,31 @@ func TestMigrateCheckSaysWhyItWouldFail(t *testing.T) {
 	storetest.Diff(t, "the file", before, sums(t, path))
 }
 
+// TestWrongCredentialMigratesNothing opens with one that opens no slot, and with
+// none.
+func TestWrongCredentialMigratesNothing(t *testing.T) {
+	for what, c := range map[string]struct {
+		cred store.Credential
+		want error
+	}{
+		"wrong": {store.Passphrase([]byte("not this one")), store.ErrUnseal},
+		"none":  {store.Credential{}, store.ErrInvalid},
+	} {
+		path := copyReleased(t, 1)
+		before := sums(t, path)
+		if _, err := store.Open(t.Context(), path, c.cred, nil); !errors.Is(err, c.want) {
+			t.Errorf("%s, Open: error %v, want %v", what, err, c.want)
+		}
+		db, err := sql.Open("sqlite", "file:"+path+"?_txlock=immediate&_pragma=busy_timeout(5000)")
+		storetest.OK(t, err)
+		if _, err := store.New(t.Context(), db, c.cred, nil); !errors.Is(err, c.want) {
+			t.Errorf("%s, New: error %v, want %v", what, err, c.want)
+		}
+		storetest.OK(t, db.Close())
+		storetest.Diff(t, what+": the file", before, sums(t, path))
+	}
+}
+
 func TestUnknownMigrateModeIsRefused(t *testing.T) {
 	if _, err := store.Open(t.Context(), copyReleased(t, 1), resealtest.Credential(), &store.Options{Migrate: 9}); !errors.Is(err, store.ErrInvalid) {
 		t.Errorf("error %v, want ErrInvalid", err)
@@ -176,4 +201,44 @@ func TestWhatCannotBeOpenedIsNotChanged(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestWhatCannotBeOpenedKeepsItsLog has stores of processes that died with a
+// log: the last connection to close would play it into the file.
+func TestWhatCannotBeOpenedKeepsItsLog(t *testing.T) {
+	for name, c := range map[string]struct {
+		change string
+		want   error
+	}{
+		"newer":        {`INSERT INTO reseal_schema_version (version_id, is_applied) VALUES (99, 1)`, store.ErrSchemaNewer},
+		"trigger gone": {`DROP TRIGGER reseal_state_delete`, store.ErrSchemaAltered},
+		"somebody's":   {`DROP TABLE reseal_schema_version`, store.ErrNotAStore},
+	} {
+		for _, door := range []string{"Open", "OpenSealed"} {
+			path := withLog(t, copyReleased(t, 1), c.change)
+			before := sums(t, path)
+			if err := doors[door](t, path, nil); !errors.Is(err, c.want) {
+				t.Errorf("%s, %s: error %v, want %v", name, door, err, c.want)
+			}
+			after := sums(t, path)
+			delete(after, filepath.Base(path)+"-shm") // SQLite's index of the log
+			storetest.Diff(t, name+", "+door+": the file and its log", before, after)
+		}
+	}
+}
+
+// withLog makes a copy of the store whose last change is in its log only.
+func withLog(t *testing.T, path, change string) (copied string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+path)
+	storetest.OK(t, err)
+	defer db.Close()
+	storetest.OK(t, storetest.Err(db.Exec(change)))
+	copied = filepath.Join(t.TempDir(), "reseal.db")
+	for _, suffix := range []string{"", "-wal"} {
+		text, err := os.ReadFile(path + suffix)
+		storetest.OK(t, err)
+		storetest.OK(t, os.WriteFile(copied+suffix, text, 0o600))
+	}
+	return copied
 }

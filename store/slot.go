@@ -135,6 +135,25 @@ func unseal(ctx context.Context, q querier, cred Credential) (*keyring, error) {
 	return ring, ring.checkState(&st)
 }
 
+// checkCredential refuses one that opens no slot, before a schema that is behind
+// is brought up for it: the next process may be one of the older release. It
+// reads only what the first schema had. What else is wrong, unseal tells.
+func checkCredential(ctx context.Context, q querier, cred Credential) error {
+	var storeID, rootID []byte
+	err := q.QueryRowContext(ctx, `SELECT store_id, root_id FROM reseal_state WHERE id = 1`).Scan(&storeID, &rootID)
+	if err != nil || len(storeID) != len(crypto.ID{}) || len(rootID) != len(crypto.ID{}) {
+		return nil
+	}
+	_, root, err := openRoot(ctx, q, cred, crypto.ID(storeID), crypto.ID(rootID))
+	switch {
+	case err == nil:
+		root.Clear()
+	case errors.Is(err, ErrUnseal), errors.Is(err, ErrInvalid):
+		return err
+	}
+	return nil
+}
+
 func openRoot(ctx context.Context, q querier, cred Credential, storeID, rootID crypto.ID) (slotID crypto.ID, root *crypto.Key, err error) {
 	if cred.key == nil {
 		return slotID, nil, invalid("no credential: give a passphrase or a key file")

@@ -139,7 +139,7 @@ func openFile(ctx context.Context, path string, opts *Options, cred *Credential)
 		return nil, pathError(sqlError(err))
 	}
 	s := &Store{opts: o, path: path, own: true, writeLock: make(chan struct{}, 1), done: make(chan struct{})}
-	if err := s.connect(ctx); err != nil {
+	if err := s.connect(ctx, cred); err != nil {
 		s.Close()
 		return nil, pathError(sqlError(err))
 	}
@@ -183,14 +183,18 @@ func checkFile(path string) error {
 	return nil
 }
 
-// recognise looks at the file without changing it: it must be a store, as some
-// version up to this release's made it. The connection sets nothing, not even the journal mode.
+// recognise looks at the file without changing it, or the log beside it: it
+// must be a store, as some version up to this release's made it. The connection
+// sets nothing in the file, not even the journal mode.
 func recognise(ctx context.Context, path string, o Options) error {
-	db, err := openPool(path, 1, []profile{{"busy_timeout", fmt.Sprint(o.BusyTimeout.Milliseconds()), ""}, {"query_only", "1", ""}})
+	db, err := migrations.OpenFile(path, true)
 	if err != nil {
-		return err
+		return schemaError(err)
 	}
 	defer db.Close()
+	if _, err := db.ExecContext(ctx, fmt.Sprintf(`PRAGMA busy_timeout = %d`, o.BusyTimeout.Milliseconds())); err != nil { // its one connection
+		return err
+	}
 	return recogniseSchema(ctx, db)
 }
 
@@ -208,13 +212,13 @@ func recogniseSchema(ctx context.Context, q querier) error {
 }
 
 // connect opens the writer and makes room for one reader a core.
-func (s *Store) connect(ctx context.Context) error {
+func (s *Store) connect(ctx context.Context, cred *Credential) error {
 	settings := connProfile(s.opts.BusyTimeout, false, false)
 	var err error
 	if s.db, err = openPool(s.path, 1, settings); err != nil {
 		return err
 	}
-	if err = s.migrate(ctx); err != nil {
+	if err = s.migrate(ctx, cred); err != nil {
 		return err
 	}
 	if s.writer, err = pin(ctx, s.db); err != nil {
@@ -268,18 +272,26 @@ func (s *Store) prepare(ctx context.Context, q querier, cred *Credential) error 
 }
 
 // migrate does about a schema that is behind what the options say.
-func (s *Store) migrate(ctx context.Context) error {
+func (s *Store) migrate(ctx context.Context, cred *Credential) error {
+	version, err := migrations.Current(ctx, s.db)
+	if err != nil {
+		return schemaError(err)
+	}
 	o := migrations.Options{Logger: s.opts.Logger}
 	if s.opts.Migrate == MigrateUp {
+		if cred != nil && version < migrations.Latest() {
+			if err := checkCredential(ctx, s.db, *cred); err != nil {
+				return err
+			}
+		}
 		res, err := migrations.Up(ctx, s.db, o)
 		if err == nil && res.From != res.To && s.opts.Migrated != nil {
 			s.opts.Migrated(res)
 		}
 		return schemaError(err)
 	}
-	version, err := migrations.Current(ctx, s.db)
-	if err != nil || version == migrations.Latest() {
-		return schemaError(err)
+	if version == migrations.Latest() {
+		return nil
 	}
 	behind := fmt.Errorf("%w: version %d, and this release has %d: run reseal migrate up", ErrSchemaBehind, version, migrations.Latest())
 	if s.opts.Migrate == MigrateRefuse {

@@ -119,8 +119,13 @@ func (c *change) flags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&c.NoBackup, "no-backup", false, "make no copy of the store first")
 }
 
-// change runs a change of the schema.
+// change runs a change of the schema. What may not be changed is refused before
+// it is opened for writing.
 func (a *app) change(ctx context.Context, c *change, fn func(*sql.DB) (migrations.Result, error)) error {
+	err := a.database(true, func(db *sql.DB) error { return migrations.CheckSchema(ctx, db) })
+	if err != nil {
+		return fmt.Errorf("migrate %q: %w", a.db, err)
+	}
 	return a.database(false, func(db *sql.DB) error {
 		res, err := fn(db)
 		if err != nil {
