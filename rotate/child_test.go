@@ -189,6 +189,12 @@ func (w *worker) setKey(r *rand.Rand) {
 func (w *worker) rotate(r *rand.Rand) {
 	for w.ctx.Err() == nil {
 		o := rotate.Options{Batch: 1 + r.IntN(20), Pause: -1, Fast: r.IntN(2) == 0}
+		switch r.IntN(4) {
+		case 0, 1:
+			o.Mode = rotate.Reencrypt
+		case 2:
+			o.Mode, o.MadeBefore = rotate.Reencrypt, time.Now().Add(-time.Duration(r.IntN(2000))*time.Millisecond)
+		}
 		if o.From, o.To = workKey(r), workKey(r); o.From == o.To {
 			o.Key, o.From, o.To = o.From, "", ""
 			_, err := w.s.RotateKey(w.ctx, o.Key)

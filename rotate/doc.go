@@ -36,15 +36,19 @@
 // the old wraps, is emptied into the file; the report says if a reader
 // prevented that.
 //
-// # When this helps, and when it does not
+// # Which mode, and what none of them does
 //
-// Rewrapping is for routine: a policy asks for new keys, a key's owner leaves,
-// a key is to be retired. It changes which key is needed from now on, and costs
+// [Rewrap] is for routine: a policy asks for new keys, a key's owner leaves, a
+// key is to be retired. It changes which key is needed from now on, and costs
 // about three microseconds a version.
 //
-// It does not help when a master key has leaked together with a copy of the
-// file. Whoever holds both can open the copy for ever, and the data keys in it
-// still open the values in the file of today. Only new values help against the
-// copy: change the passwords themselves (see [Value]), then put them under a
-// new key.
+// [Reencrypt] is for when a master key may have leaked together with a copy of
+// the file: the data keys in the copy open the values of today, also after a
+// rewrap. It gives each version a new data key and seals its value anew. What
+// Options.MadeBefore or Options.TouchedBy leaves out is rewrapped. Both move
+// what is under the old key or an older version: to reencrypt everything under
+// one key, give it a new version first, store.Store.RotateKey.
+//
+// Neither helps against the copy: whoever holds it and the key can open it for
+// ever. Change the passwords themselves (see [Value]).
 package rotate

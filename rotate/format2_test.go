@@ -105,7 +105,8 @@ func TestStoreGoesToFormat2WhileItIsKilled(t *testing.T) {
 	r := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
 	kills, between, last := 0, 0, 0
 	for {
-		ended := formatRun(t, s.Path(), time.Duration(1+r.IntN(40))*time.Millisecond)
+		// Later and later, so that a busy machine comes to the end too.
+		ended := formatRun(t, s.Path(), time.Duration(1+r.IntN(40+2*kills))*time.Millisecond)
 		n := formats(t, s)
 		if n[both1]+n[both2] != total || n[both2] < last {
 			t.Fatalf("after %d kills: %v of %d, with %d of format 2 before", kills, n, total, last)

@@ -23,6 +23,7 @@ func Cancel(ctx context.Context, s *store.Store, jobID string) error { return s.
 
 // Verification is what Verify found.
 type Verification struct {
+	Mode      Mode
 	From, To  string
 	Prefix    string
 	OK        bool
@@ -42,7 +43,7 @@ func Verify(ctx context.Context, s *store.Store, o Options) (Verification, error
 		return Verification{}, err
 	}
 	spec := o.spec()
-	v := Verification{From: spec.From, To: spec.To, Prefix: spec.Prefix}
+	v := Verification{Mode: o.Mode, From: spec.From, To: spec.To, Prefix: spec.Prefix}
 	var err error
 	if v.Remaining, err = s.RotationRemaining(ctx, spec); err != nil {
 		return v, err

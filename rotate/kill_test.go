@@ -104,10 +104,11 @@ func finishJobs(t *testing.T, s *store.Store) int {
 			continue
 		}
 		n++
-		o := rotate.Options{From: j.From, To: j.To, Prefix: j.Prefix}
+		o := rotate.Options{From: j.From, To: j.To}
 		if j.From == j.To {
-			o = rotate.Options{Key: j.From, Prefix: j.Prefix}
+			o = rotate.Options{Key: j.From}
 		}
+		o.Mode, o.MadeBefore, o.Prefix = rotate.Mode(j.Mode), j.MadeBefore, j.Prefix
 		if rep := runOK(t, s, o); rep.Job != j.ID {
 			t.Errorf("job %s was not taken up: %+v", j.ID, rep)
 		}

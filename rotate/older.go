@@ -83,6 +83,7 @@ func (r *Report) add(one Report) {
 	r.Total += one.Total
 	r.Done += one.Done
 	r.Moved += one.Moved
+	r.Replaced += one.Replaced
 	r.Remaining += one.Remaining
 	r.Checked += one.Checked
 	r.Failed += one.Failed

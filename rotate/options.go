@@ -11,8 +11,15 @@ import (
 // Rewrap.
 type Mode string
 
-// Rewrap gives each data key a new wrap. Sealed values are not touched.
-const Rewrap Mode = store.ModeRewrap
+const (
+	// Rewrap gives each data key a new wrap. Sealed values are not touched. It
+	// is for routine.
+	Rewrap Mode = store.ModeRewrap
+
+	// Reencrypt gives each secret version a new data key and seals its value
+	// anew. It is for when a data key, or a key above it, may be known to others.
+	Reencrypt Mode = store.ModeReencrypt
+)
 
 // Defaults of Options; DefaultPause is the least one.
 const (
@@ -42,6 +49,15 @@ type Options struct {
 
 	// Mode defaults to Rewrap.
 	Mode Mode
+
+	// MadeBefore limits Reencrypt to data keys that were made before it, to the
+	// millisecond; the others are rewrapped. Defaults to all.
+	MadeBefore time.Time
+
+	// TouchedBy limits Reencrypt to data keys that this version of From, or of
+	// Key, may have wrapped: those made before the next version was there, by the
+	// clock of the machine that made them. Defaults to all.
+	TouchedBy uint64
 
 	// Batch is the most data keys in one transaction. Defaults to DefaultBatch.
 	Batch int
@@ -90,8 +106,8 @@ func (o *Options) fill() error {
 	if o.Mode == "" {
 		o.Mode = Rewrap
 	}
-	if o.Mode != Rewrap {
-		return fmt.Errorf("%w: mode %q: this release has %q only", store.ErrInvalid, o.Mode, Rewrap)
+	if o.TouchedBy != 0 && o.Key == "" && o.From == "" {
+		return fmt.Errorf("%w: a key version that touched data keys needs its key", store.ErrInvalid)
 	}
 	if o.Batch == 0 {
 		o.Batch = DefaultBatch
@@ -104,7 +120,7 @@ func (o *Options) fill() error {
 
 // spec is the rotation of one key, or between two.
 func (o *Options) spec() store.RotationSpec {
-	s := store.RotationSpec{Mode: string(o.Mode), From: o.From, To: o.To, Prefix: o.Prefix}
+	s := store.RotationSpec{Mode: string(o.Mode), From: o.From, To: o.To, Prefix: o.Prefix, MadeBefore: o.MadeBefore, TouchedBy: o.TouchedBy}
 	if o.Key != "" {
 		s.From, s.To = o.Key, o.Key
 	}

@@ -130,6 +130,7 @@ func (r *run) prepare(ctx context.Context) <-chan preparation {
 func (r *run) account(b store.Batch) {
 	rep := &r.report
 	rep.Moved += int64(b.Moved)
+	rep.Replaced += int64(b.Replaced)
 	rep.Failed += int64(len(b.Failures))
 	room := maxFailures - len(rep.Failures)
 	rep.Failures = append(rep.Failures, b.Failures[:min(room, len(b.Failures))]...)

@@ -40,10 +40,12 @@ type Report struct {
 	From, To    string
 	ToVersion   uint64
 	Prefix      string
+	MadeBefore  time.Time      // as in Options, or from TouchedBy
 	State       store.JobState // store.JobComplete, or what the job was left as
 	Total       int64          // data keys
 	Done        int64          // moved, by this run and those before it
 	Moved       int64          // moved by this run
+	Replaced    int64          // of those, by new data keys with newly sealed values
 	Remaining   int64
 	Checked     int64 // versions read back
 	Verified    bool  // all of them opened under the target

@@ -66,6 +66,8 @@ func runOne(ctx context.Context, s *store.Store, o Options) (Report, error) {
 func (r *run) take(job *store.Rotation) {
 	ctx, stop := context.WithCancel(context.WithoutCancel(r.ctx))
 	r.job = job
+	r.o.MadeBefore, r.o.TouchedBy = job.Job().MadeBefore, 0 // what it is, once for all
+	r.report.MadeBefore = r.o.MadeBefore
 	var keeper sync.WaitGroup
 	keeper.Go(func() { job.Keep(ctx) })
 	r.unkeep = func() { stop(); keeper.Wait() }
@@ -192,6 +194,7 @@ func (r *run) took(back store.ReadBack) {
 // warn tells what a rotation does not do.
 func (r *run) warn(ctx context.Context) {
 	from, to := r.report.From, r.report.To
+	r.warnOfKept(ctx)
 	if from == to {
 		return
 	}

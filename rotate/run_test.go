@@ -331,7 +331,7 @@ func TestRunRefuses(t *testing.T) {
 		"to itself":         {rotate.Options{From: "mk-1", To: "mk-1"}, store.ErrInvalid},
 		"age and two keys":  {rotate.Options{From: "mk-1", To: "mk-2", OlderThan: time.Hour}, store.ErrInvalid},
 		"negative batch":    {rotate.Options{From: "mk-1", To: "mk-2", Batch: -1}, store.ErrInvalid},
-		"unknown mode":      {rotate.Options{From: "mk-1", To: "mk-2", Mode: "reencrypt"}, store.ErrInvalid},
+		"unknown mode":      {rotate.Options{From: "mk-1", To: "mk-2", Mode: "renew"}, store.ErrInvalid},
 		"unknown source":    {rotate.Options{From: "no-such", To: "mk-2"}, store.ErrNotFound},
 		"unknown target":    {rotate.Options{From: "mk-1", To: "no-such"}, store.ErrNotFound},
 		"unknown key":       {rotate.Options{Key: "no-such"}, store.ErrNotFound},

@@ -11,9 +11,14 @@ import (
 	"github.com/reseal/reseal/crypto"
 )
 
-// ModeRewrap is the rotation mode that gives each data key a new wrap and
-// leaves the sealed values as they are.
-const ModeRewrap = "rewrap"
+// The rotation modes. ModeRewrap gives each data key a new wrap and leaves the
+// sealed values as they are. ModeReencrypt gives each secret version a new data
+// key and seals its value anew; what a limit by date leaves out of that is
+// rewrapped.
+const (
+	ModeRewrap    = "rewrap"
+	ModeReencrypt = "reencrypt"
+)
 
 // JobState is the state of a rotation job.
 type JobState string
@@ -39,14 +44,17 @@ type Job struct {
 	To        string // the one that is gone to; From again for its newest version
 	ToVersion uint64 // the version of To that wraps what was moved last
 	Prefix    string // only secrets whose names begin with it
-	State     JobState
-	Total     int64 // data keys to move, as known by now
-	Done      int64 // data keys moved
-	Remaining int64 // data keys still to move, counted
-	Verified  bool  // everything moved was read back under its new wrap
-	Owner     string
-	StartedAt time.Time
-	UpdatedAt time.Time
+	// MadeBefore limits ModeReencrypt to data keys that were made before it; the
+	// others are rewrapped. It is zero without a limit.
+	MadeBefore time.Time
+	State      JobState
+	Total      int64 // data keys to move, as known by now
+	Done       int64 // data keys moved
+	Remaining  int64 // data keys still to move, counted
+	Verified   bool  // everything moved was read back under its new wrap
+	Owner      string
+	StartedAt  time.Time
+	UpdatedAt  time.Time
 	// FinishedAt is zero while the job is open.
 	FinishedAt time.Time
 	Receipt    *Receipt // nil unless complete
@@ -64,6 +72,9 @@ func (j Job) Command() string {
 	if j.Mode != ModeRewrap {
 		b.WriteString(" --mode " + j.Mode)
 	}
+	if !j.MadeBefore.IsZero() {
+		b.WriteString(" --made-before " + j.MadeBefore.UTC().Format(time.RFC3339Nano))
+	}
 	if j.Prefix != "" {
 		b.WriteString(" --prefix " + j.Prefix)
 	}
@@ -79,15 +90,16 @@ type Receipt struct {
 	To           string    `json:"to"`
 	ToVersion    uint64    `json:"to_version"`
 	Prefix       string    `json:"prefix,omitempty"`
-	Moved        int64     `json:"moved"`        // data keys
-	Remaining    int64     `json:"remaining"`    // counted in the transaction that completed the job: 0
-	Checked      int64     `json:"checked"`      // versions read back under the target
-	Failures     int64     `json:"failures"`     // of them, those that did not open
-	Verified     bool      `json:"verified"`     // Failures is 0
-	Digest       string    `json:"digest"`       // SHA-256 of ids and wraps read back, hexadecimal
-	Checkpointed bool      `json:"checkpointed"` // the write-ahead log was emptied into the file
-	Scrubbed     bool      `json:"scrubbed"`     // the file was rebuilt without its free pages
-	Residue      Residue   `json:"residue"`      // what a scan found of old wraps in the files
+	MadeBefore   time.Time `json:"made_before,omitzero"` // as in Job
+	Moved        int64     `json:"moved"`                // data keys
+	Remaining    int64     `json:"remaining"`            // counted in the transaction that completed the job: 0
+	Checked      int64     `json:"checked"`              // versions read back under the target
+	Failures     int64     `json:"failures"`             // of them, those that did not open
+	Verified     bool      `json:"verified"`             // Failures is 0
+	Digest       string    `json:"digest"`               // SHA-256 of ids and wraps read back, hexadecimal
+	Checkpointed bool      `json:"checkpointed"`         // the write-ahead log was emptied into the file
+	Scrubbed     bool      `json:"scrubbed"`             // the file was rebuilt without its free pages
+	Residue      Residue   `json:"residue"`              // what a scan found of old wraps in the files
 	StartedAt    time.Time `json:"started_at"`
 	FinishedAt   time.Time `json:"finished_at"`
 }
@@ -114,6 +126,7 @@ const selectJob = `
 		k.name,
 		j.to_version,
 		j.prefix,
+		j.made_before,
 		j.state,
 		j.total,
 		j.done,
@@ -130,7 +143,7 @@ const selectJob = `
 func scanJob(scan func(...any) error) (*jobRow, error) {
 	var j jobRow
 	var id []byte
-	var started, updated, finished int64
+	var madeBefore, started, updated, finished int64
 	var receipt string
 	err := scan(
 		&j.row,
@@ -142,6 +155,7 @@ func scanJob(scan func(...any) error) (*jobRow, error) {
 		&j.To,
 		&j.ToVersion,
 		&j.Prefix,
+		&madeBefore,
 		&j.State,
 		&j.Total,
 		&j.Done,
@@ -158,6 +172,7 @@ func scanJob(scan func(...any) error) (*jobRow, error) {
 	copy(j.id[:], id)
 	j.ID = j.id.String()
 	j.Owner = describeOwner(j.leaseOwner)
+	j.MadeBefore = fromMillis(madeBefore)
 	j.StartedAt, j.UpdatedAt, j.FinishedAt = fromMillis(started), fromMillis(updated), fromMillis(finished)
 	if receipt == "" {
 		return &j, nil
@@ -247,13 +262,16 @@ func (j *jobRow) stateAt(now int64) JobState {
 	return j.State
 }
 
-// scope is which data keys a job is about.
+// scope is which data keys a job is about, and what it does with them.
 type scope struct {
 	from, to int64 // rows of master keys
 	prefix   string
+	replaced replaced
 }
 
-func (j *jobRow) scope() scope { return scope{from: j.fromRow, to: j.toRow, prefix: j.Prefix} }
+func (j *jobRow) scope() scope {
+	return scope{from: j.fromRow, to: j.toRow, prefix: j.Prefix, replaced: replacedBy(j.Mode, j.MadeBefore)}
+}
 
 // version reports whether the job goes from the older versions of a master key
 // to its newest.

@@ -6,15 +6,18 @@ import (
 	"github.com/reseal/reseal/crypto"
 )
 
-// mover rewraps data keys under the primary version of one master key. It lives
-// as long as one transaction and looks each key version up once in it.
+// mover rewraps or replaces data keys under the primary version of one master
+// key. It lives as long as one transaction and looks each key version up once
+// in it.
 type mover struct {
-	t       *tx
-	to      *masterKey
-	kv      keyVersion
-	wrapper *crypto.Key
-	sources map[int64]*source
-	retired []byte // the wraps that were replaced, by rotations, one after the other
+	t        *tx
+	to       *masterKey
+	kv       keyVersion
+	wrapper  *crypto.Key
+	sources  map[int64]*source
+	replaced replaced
+	retired  []byte // the wraps that were replaced, by rotations, one after the other
+	bytes    int    // of sealed values that were written one by one
 }
 
 // source is a master key version that wraps data keys now. Its key may be
@@ -83,13 +86,9 @@ func (m *mover) prove(d dataKey) error {
 // under the target yet. It writes nothing, so that a version which does not
 // open leaves the secret whole under its old key.
 func (m *mover) prepare(sec *secret) ([]moved, error) {
-	versions, err := loadDataKeys(m.t.ctx, m.t.q, sec.row)
+	versions, err := m.load(sec)
 	if err != nil {
 		return nil, err
-	}
-	if int64(len(versions)) != sec.versionCount {
-		return nil, &Error{Op: "set-key", Secret: sec.name, ConfiguredKey: sec.keyName, Err: ErrDamaged,
-			Detail: plural(sec.versionCount, "version") + " expected, " + plural(int64(len(versions)), "version") + " found", Remedy: "reseal explain " + sec.name}
 	}
 	var out []moved
 	for _, d := range versions {
@@ -110,6 +109,16 @@ func (m *mover) prepare(sec *secret) ([]moved, error) {
 		out = append(out, moved{dataKey: d, from: from, wrapped: wrapped})
 	}
 	return out, nil
+}
+
+// load reads all versions of a checked secret, and refuses if one is missing.
+func (m *mover) load(sec *secret) ([]dataKey, error) {
+	versions, err := loadDataKeys(m.t.ctx, m.t.q, sec.row)
+	if err == nil && int64(len(versions)) != sec.versionCount {
+		err = &Error{Op: "set-key", Secret: sec.name, ConfiguredKey: sec.keyName, Err: ErrDamaged,
+			Detail: plural(sec.versionCount, "version") + " expected, " + plural(int64(len(versions)), "version") + " found", Remedy: "reseal explain " + sec.name}
+	}
+	return versions, err
 }
 
 func (m *mover) versionError(sec *secret, d dataKey, from *source, err error) error {
@@ -139,27 +148,45 @@ func (s *source) remedy(name string, number uint64) string {
 	return "reseal " + verb + name + " --version " + formatNumber(number)
 }
 
-// write puts the new wraps in place of the old ones, each only over the bytes
-// that were read, and makes the target the secret's configured key.
+func (m *mover) result(sec *secret) SetKeyResult {
+	return SetKeyResult{Name: sec.name, From: sec.keyName, To: m.to.name, KeyVersion: m.kv.number, Versions: int(sec.versionCount)}
+}
+
+// write puts the new wraps in place of the old ones and makes the target the
+// secret's configured key.
 func (m *mover) write(sec *secret, versions []moved, action string) (SetKeyResult, error) {
-	res := SetKeyResult{Name: sec.name, From: sec.keyName, To: m.to.name, KeyVersion: m.kv.number,
-		Versions: int(sec.versionCount), Rewrapped: len(versions)}
+	res := m.result(sec)
+	res.Rewrapped = len(versions)
 	if res.From == res.To && res.Rewrapped == 0 {
 		return res, nil
 	}
-	detail := map[string]any{"from_key": res.From, "to_key": res.To, "to_version": m.kv.number, "rewrapped": res.Rewrapped}
+	detail := map[string]any{}
 	for _, v := range versions {
-		if err := m.t.execOne(`
-			UPDATE reseal_data_keys
-			SET wrapped = ?, master_key_version = ?
-			WHERE id = ? AND master_key_version = ? AND wrapped = ?`, v.wrapped, m.kv.row, v.row, v.keyVersion, v.dataKey.wrapped); err != nil {
+		if err := m.put(v); err != nil {
 			return res, err
 		}
 		if v.from.altered {
 			detail["altered_key"] = v.from.key.name
 		}
 	}
+	return res, m.conclude(sec, res, action, detail)
+}
+
+// put puts a new wrap in place of the old one, only over the bytes that were
+// read.
+func (m *mover) put(v moved) error {
+	return m.t.execOne(`
+		UPDATE reseal_data_keys
+		SET wrapped = ?, master_key_version = ?
+		WHERE id = ? AND master_key_version = ? AND wrapped = ?`, v.wrapped, m.kv.row, v.row, v.keyVersion, v.dataKey.wrapped)
+}
+
+// conclude makes the target the configured key of a secret whose versions have
+// moved.
+func (m *mover) conclude(sec *secret, res SetKeyResult, action string, detail map[string]any) error {
+	detail["from_key"], detail["to_key"], detail["to_version"] = res.From, res.To, res.KeyVersion
+	detail["rewrapped"] = res.Rewrapped
 	m.t.audit(event{action: action, secret: sec.name, key: m.to.name, detail: detail})
 	sec.setKey(m.to)
-	return res, m.t.saveSecret(sec)
+	return m.t.saveSecret(sec)
 }

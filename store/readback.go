@@ -26,7 +26,8 @@ type ReadBack struct {
 }
 
 // ReadBackRotation opens the wrap of every secret version that belongs under
-// the target of a rotation and compares its secret's configured key. It shares
+// the target of a rotation, and with ModeReencrypt the value too, and compares
+// its secret's configured key. It shares
 // no selection with the rotation: it goes through the secret versions
 // themselves, a page at a time, and decides by the names of their keys. It
 // calls progress, if not nil, with the number of versions looked at.
@@ -35,6 +36,7 @@ func (s *Store) ReadBackRotation(ctx context.Context, spec RotationSpec, progres
 		return ReadBack{}, err
 	}
 	c := readBack{spec: spec, digest: sha256.New()}
+	defer func() { clear(c.value[:cap(c.value)]) }()
 	for !c.end {
 		if err := ctx.Err(); err != nil {
 			return c.ReadBack, err
@@ -58,6 +60,7 @@ type readBack struct {
 	last   int64 // row of the secret version that was looked at last
 	looked int64
 	end    bool
+	value  []byte // the value that was opened last, cleared
 }
 
 // readBackPage is how many versions are looked at in one read transaction.
@@ -85,7 +88,7 @@ func (c *readBack) page(t *tx) error {
 		}
 	}
 	rows, err := t.q.QueryContext(t.ctx, `
-		SELECT v.id, v.version_id, v.number, s.name, COALESCE(s.master_key, 0), COALESCE(d.master_key_version, 0), d.wrapped
+		SELECT v.id, v.version_id, v.number, s.name, s.secret_id, COALESCE(s.master_key, 0), COALESCE(d.master_key_version, 0), d.wrapped
 		FROM reseal_secret_versions AS v
 		LEFT JOIN reseal_secrets AS s ON s.id = v.secret
 		LEFT JOIN reseal_data_keys AS d ON d.id = v.id
@@ -107,9 +110,11 @@ func (c *readBack) page(t *tx) error {
 
 // foundVersion is a secret version that may belong under the target.
 type foundVersion struct {
+	row        int64
 	id         crypto.ID
 	number     uint64
 	secret     string
+	secretID   crypto.ID
 	configured string
 	wrap       *keyOfWrap // nil if its data key or that key's master key is missing
 	wrapped    []byte
@@ -119,12 +124,12 @@ type foundVersion struct {
 func (c *readBack) scan(rows *sql.Rows, names map[int64]string, wraps map[int64]*keyOfWrap) ([]foundVersion, error) {
 	defer rows.Close()
 	var out []foundVersion
-	var rawID, wrapped, name sql.RawBytes
+	var rawID, wrapped, name, secretID sql.RawBytes
 	n := 0
 	for ; rows.Next(); n++ {
 		var v foundVersion
 		var configured, keyVersion int64
-		if err := rows.Scan(&c.last, &rawID, &v.number, &name, &configured, &keyVersion, &wrapped); err != nil {
+		if err := rows.Scan(&c.last, &rawID, &v.number, &name, &secretID, &configured, &keyVersion, &wrapped); err != nil {
 			return nil, err
 		}
 		if !strings.HasPrefix(string(name), c.spec.Prefix) {
@@ -134,7 +139,9 @@ func (c *readBack) scan(rows *sql.Rows, names map[int64]string, wraps map[int64]
 		if !c.concerns(v) {
 			continue
 		}
+		v.row = c.last
 		copy(v.id[:], rawID)
+		copy(v.secretID[:], secretID)
 		v.secret = string(name)
 		v.wrapped = append([]byte(nil), wrapped...)
 		out = append(out, v)
@@ -191,7 +198,7 @@ func (c *readBack) left(v foundVersion) (what, remedy string) {
 	default:
 		return "", ""
 	}
-	return what, Job{Mode: ModeRewrap, From: c.spec.From, To: c.spec.To, Prefix: c.spec.Prefix}.Command()
+	return what, Job{Mode: c.spec.Mode, From: c.spec.From, To: c.spec.To, Prefix: c.spec.Prefix, MadeBefore: c.spec.MadeBefore}.Command()
 }
 
 // wrong says that a version does not open where it is, or "".
@@ -212,8 +219,27 @@ func (c *readBack) wrong(t *tx, v foundVersion) (what, remedy string) {
 	}
 	var buf [192]byte
 	context := crypto.AppendDataKeyContext(buf[:0], t.s.keys.storeID, v.id, k.id, kv.number)
-	if err := v.wrap.material.CheckWrap(v.wrapped, context); err != nil {
+	if err := c.open(t, v, context); err != nil {
 		return err.Error(), explain
 	}
 	return "", ""
+}
+
+// open opens a wrap, and after a reencryption the value.
+func (c *readBack) open(t *tx, v foundVersion, context []byte) error {
+	if c.spec.Mode != ModeReencrypt {
+		return v.wrap.material.CheckWrap(v.wrapped, context)
+	}
+	var sealed []byte
+	if err := t.queryRow(`SELECT sealed FROM reseal_secret_versions WHERE id = ?`, v.row).Scan(&sealed); err != nil {
+		return err
+	}
+	var buf [384]byte
+	value, err := v.wrap.material.OpenValue(c.value[:0], sealed, v.wrapped,
+		crypto.AppendValueContext(buf[:0], t.s.keys.storeID, v.secretID, v.secret, v.number, v.id), context)
+	clear(value)
+	if err == nil {
+		c.value = value[:0]
+	}
+	return err
 }

@@ -10,19 +10,33 @@ import (
 
 // RotationSpec says what a rotation moves. Package rotate is the door to it.
 type RotationSpec struct {
-	Mode   string // ModeRewrap, or "" for it
+	Mode   string // ModeRewrap, or "" for it, or ModeReencrypt
 	From   string // the master key to leave; it may be disabled, pending deletion or altered
 	To     string // the enabled master key to go to; From again for its newest version
 	Prefix string // only secrets whose names begin with it
+
+	// MadeBefore and TouchedBy limit ModeReencrypt to data keys that were made
+	// before a time, to the millisecond, or that the version of From with this
+	// number may have wrapped: those made before the next version was there. The
+	// others are rewrapped. Zero is no limit; at most one is given.
+	MadeBefore time.Time
+	TouchedBy  uint64
 }
 
 func (o *RotationSpec) check() error {
 	if o.Mode == "" {
 		o.Mode = ModeRewrap
 	}
+	limited := !o.MadeBefore.IsZero() || o.TouchedBy != 0
 	switch {
-	case o.Mode != ModeRewrap:
-		return invalid("rotation mode %q: this release has %q only", o.Mode, ModeRewrap)
+	case o.Mode != ModeRewrap && o.Mode != ModeReencrypt:
+		return invalid("rotation mode %q: there are %q and %q", o.Mode, ModeRewrap, ModeReencrypt)
+	case limited && o.Mode != ModeReencrypt:
+		return invalid("a limit by the date of data keys goes with mode %q", ModeReencrypt)
+	case !o.MadeBefore.IsZero() && o.TouchedBy != 0:
+		return invalid("either data keys made before a time, or those that a key version touched")
+	case !o.MadeBefore.IsZero() && o.MadeBefore.UnixMilli() <= 0:
+		return invalid("data keys made before %s: a time after 1970", o.MadeBefore.Format(time.RFC3339))
 	case len(o.Prefix) > 256 || !plainText(o.Prefix):
 		return invalid("prefix: at most 256 characters of a secret's name")
 	}
@@ -36,10 +50,12 @@ func (o *RotationSpec) resolve(t *tx) (from, to *masterKey, err error) {
 		return nil, nil, err
 	}
 	if o.From == o.To {
-		return to, to, nil
+		return to, to, o.limit(t, to)
 	}
-	from, err = loadKeyByName(t.ctx, t.q, o.From)
-	return from, to, err
+	if from, err = loadKeyByName(t.ctx, t.q, o.From); err != nil {
+		return nil, nil, err
+	}
+	return from, to, o.limit(t, from)
 }
 
 // Rotation is a rotation job under this process's lease, or the certainty that
@@ -71,7 +87,7 @@ func (s *Store) StartRotation(ctx context.Context, spec RotationSpec) (*Rotation
 		return nil, err
 	}
 	if !open && total == 0 {
-		r.job = Job{Mode: spec.Mode, From: spec.From, To: spec.To, Prefix: spec.Prefix, State: JobComplete}
+		r.job = Job{Mode: spec.Mode, From: spec.From, To: spec.To, Prefix: spec.Prefix, MadeBefore: r.spec.MadeBefore, State: JobComplete}
 		return r, nil
 	}
 	err = s.write(ctx, func(t *tx) error { return r.start(t, total) })
@@ -89,7 +105,7 @@ func (r *Rotation) look(ctx context.Context) (open bool, total int64, err error)
 		if _, _, err := t.wrapper(to); err != nil {
 			return err
 		}
-		r.scope = scope{from: from.row, to: to.row, prefix: r.spec.Prefix}
+		r.scope = scope{from: from.row, to: to.row, prefix: r.spec.Prefix, replaced: replacedBy(r.spec.Mode, r.spec.MadeBefore)}
 		jobs, err := loadJobs(ctx, q, whereOpen+` AND j.from_key = ?`, from.row)
 		if err != nil {
 			return err
@@ -106,6 +122,7 @@ func (r *Rotation) start(t *tx, total int64) error {
 	if err != nil {
 		return err
 	}
+	r.scope.replaced = replacedBy(r.spec.Mode, r.spec.MadeBefore) // the key may have a newer version by now
 	kv, _, err := t.wrapper(to)
 	if err != nil {
 		return err
@@ -124,9 +141,9 @@ func (r *Rotation) start(t *tx, total int64) error {
 	}
 	r.id = crypto.NewID()
 	res, err := t.exec(`
-		INSERT INTO reseal_rotation_jobs (job_id, mode, from_key, to_key, to_version, prefix, state, total, done, lease_owner, lease_until, started_at, updated_at)
-		VALUES (?, ?, ?, ?, ?, ?, 'running', ?, 0, ?, ?, ?, ?)`,
-		r.id[:], r.spec.Mode, from.row, to.row, kv.number, r.spec.Prefix, total, r.owner, t.now+leaseTime.Milliseconds(), t.now, t.now)
+		INSERT INTO reseal_rotation_jobs (job_id, mode, from_key, to_key, to_version, prefix, made_before, state, total, done, lease_owner, lease_until, started_at, updated_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, 'running', ?, 0, ?, ?, ?, ?)`,
+		r.id[:], r.spec.Mode, from.row, to.row, kv.number, r.spec.Prefix, r.scope.replaced.before, total, r.owner, t.now+leaseTime.Milliseconds(), t.now, t.now)
 	if err != nil {
 		return err
 	}
@@ -159,7 +176,7 @@ func inTheWay(j *jobRow, detail string) error {
 // takeUp goes on with an open job, if it is the same and free.
 func (r *Rotation) takeUp(t *tx, j *jobRow, total int64) error {
 	switch {
-	case j.toRow != r.scope.to || j.Prefix != r.spec.Prefix || j.Mode != r.spec.Mode:
+	case j.scope() != r.scope:
 		return inTheWay(j, "job "+j.ID+" is open and is another")
 	case !j.leaseFree(t.now):
 		return &Error{Op: "rotate", Key: j.From, Err: ErrJobRunning, Detail: describeOwner(j.leaseOwner) + " is at work on it", Remedy: "reseal rotate status"}
@@ -178,6 +195,9 @@ func (r *Rotation) takeUp(t *tx, j *jobRow, total int64) error {
 func (r *Rotation) audit(t *tx, action string, detail map[string]any) {
 	detail["job"], detail["from_key"], detail["to_key"] = r.id.String(), r.spec.From, r.spec.To
 	detail["mode"], detail["prefix"] = r.spec.Mode, r.spec.Prefix
+	if !r.spec.MadeBefore.IsZero() {
+		detail["made_before"] = r.spec.MadeBefore
+	}
 	t.audit(event{action: action, key: r.spec.To, detail: detail})
 }
 
@@ -229,7 +249,7 @@ func (r *Rotation) hold(t *tx) (*jobRow, error) {
 		return nil, &Error{Op: "rotate", Key: j.From, Err: ErrJobRunning, Detail: "job " + j.ID + " was taken over", Remedy: "reseal rotate status"}
 	case j.State == JobPaused:
 		return nil, &Error{Op: "rotate", Key: j.From, Err: ErrJobPaused, Detail: "job " + j.ID, Remedy: "reseal rotate resume " + j.ID}
-	case j.scope() != r.scope || j.Mode != r.spec.Mode:
+	case j.scope() != r.scope:
 		return nil, damaged("rotation job %s was altered", r.id)
 	}
 	return j, nil

@@ -31,7 +31,10 @@ func behind(t *testing.T, secrets int) *store.Store {
 	return s
 }
 
-var newestDefault = store.RotationSpec{From: store.DefaultKeyName, To: store.DefaultKeyName}
+var (
+	newestDefault = store.RotationSpec{From: store.DefaultKeyName, To: store.DefaultKeyName}
+	renewDefault  = store.RotationSpec{From: store.DefaultKeyName, To: store.DefaultKeyName, Mode: store.ModeReencrypt}
+)
 
 // What was prepared is written only over the bytes that were read: whatever
 // happens between Prepare and Apply, every value still opens.
@@ -64,35 +67,45 @@ func TestApplyOverwritesNothingThatChanged(t *testing.T) {
 			return err
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			s := behind(t, 8)
-			r, err := s.StartRotation(t.Context(), newestDefault)
-			if err != nil {
-				t.Fatal(err)
-			}
-			p, err := r.Prepare(t.Context(), 0, 100)
-			if err != nil || !p.End() {
-				t.Fatal(err)
-			}
-			if err := meanwhile(t, s); err != nil {
-				t.Fatal(err)
-			}
-			b, err := r.Apply(t.Context(), p)
-			want := 7
-			if name == "key rotated" {
-				want = 8
-			}
-			if err != nil || b.Moved != want || len(b.Failures) != 0 {
-				t.Errorf("Apply = %+v, %v", b, err)
-			}
-			if n, err := r.Remaining(t.Context()); n != 0 || err != nil {
-				t.Errorf("%d remain, %v", n, err)
-			}
-			rep, err := s.Verify(t.Context(), store.VerifyOptions{Deep: true})
-			if err != nil || !rep.OK || rep.Drift != 0 || rep.Behind != 0 {
-				t.Errorf("Verify = %+v, %v", rep, err)
-			}
-		})
+		for _, spec := range []store.RotationSpec{newestDefault, renewDefault} {
+			t.Run(name+" "+spec.Mode, func(t *testing.T) {
+				applyAfter(t, spec, name == "key rotated", meanwhile)
+			})
+		}
+	}
+}
+
+// applyAfter prepares a batch of eight, changes something, and applies it.
+func applyAfter(t *testing.T, spec store.RotationSpec, all bool, meanwhile func(*testing.T, *store.Store) error) {
+	s := behind(t, 8)
+	r, err := s.StartRotation(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := r.Prepare(t.Context(), 0, 100)
+	if err != nil || !p.End() {
+		t.Fatal(err)
+	}
+	if err := meanwhile(t, s); err != nil {
+		t.Fatal(err)
+	}
+	b, err := r.Apply(t.Context(), p)
+	want := 7
+	if all {
+		want = 8
+	}
+	if err != nil || b.Moved != want || len(b.Failures) != 0 {
+		t.Errorf("Apply = %+v, %v", b, err)
+	}
+	if spec.Mode == store.ModeReencrypt && b.Replaced != want {
+		t.Errorf("%d data keys were replaced, want %d", b.Replaced, want)
+	}
+	if n, err := r.Remaining(t.Context()); n != 0 || err != nil {
+		t.Errorf("%d remain, %v", n, err)
+	}
+	rep, err := s.Verify(t.Context(), store.VerifyOptions{Deep: true})
+	if err != nil || !rep.OK || rep.Drift != 0 || rep.Behind != 0 {
+		t.Errorf("Verify = %+v, %v", rep, err)
 	}
 }
 

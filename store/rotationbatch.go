@@ -12,6 +12,7 @@ import (
 // Batch says what one short transaction of a rotation did.
 type Batch struct {
 	Moved    int           // data keys under the target now
+	Replaced int           // of them, those that were replaced by new ones, with their values
 	Secrets  int           // whole secrets, when going from key to key
 	Failures []Failure     // what was left where it is, and why
 	Last     int64         // where the next batch of this pass begins
@@ -92,7 +93,11 @@ func (r *Rotation) mover(t *tx) (*mover, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.mover(to)
+	m, err := t.mover(to)
+	if err == nil {
+		m.replaced = r.scope.replaced
+	}
+	return m, err
 }
 
 // Prepared is a batch of data keys with their new wraps, not yet written.
@@ -149,12 +154,16 @@ type batch struct {
 	end         bool
 	rows        []batchRow
 	old, new    []byte // crypto.WrappedSize bytes a row
+	values      []byte // new sealed values, one after the other
 	failures    []Failure
+	read        int  // rows, with those that failed
+	full        bool // more values would be too much
 }
 
 type batchRow struct {
 	id     int64
-	source int64 // row of the master key version that wraps it now
+	source int64  // row of the master key version that wraps it now
+	value  []byte // its new sealed value; nil if it keeps the old one
 }
 
 const (
@@ -193,19 +202,22 @@ func (r *Rotation) read(m *mover, after int64, limit int) (*batch, error) {
 		old:   make([]byte, 0, limit*crypto.WrappedSize),
 		new:   make([]byte, 0, limit*crypto.WrappedSize),
 	}
-	query, args := selectBatch, []any{r.scope.from, after, limit}
-	if r.scope.prefix != "" {
+	query, args, scan := selectBatch, []any{r.scope.from, after, limit}, b.scan
+	switch {
+	case r.scope.replaced.reencrypt:
+		query, args, scan = selectReencrypt, append(args, r.scope.prefix, r.scope.replaced.limit()), b.scanValues
+	case r.scope.prefix != "":
 		query, args = selectBatchOfPrefix, append(args, r.scope.prefix)
 	}
 	rows, err := m.t.q.QueryContext(m.t.ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
-	failed, n, err := b.scan(m, rows)
+	failed, err := scan(m, rows)
 	if err != nil {
 		return nil, err
 	}
-	b.end = n < limit
+	b.end = b.read < limit && !b.full
 	for _, f := range failed {
 		failure, err := m.t.describeFailure(f.batchRow, m.source(f.source), f.err)
 		if err != nil {
@@ -221,21 +233,21 @@ type failedRow struct {
 	err error
 }
 
-func (b *batch) scan(m *mover, rows *sql.Rows) (failed []failedRow, n int, err error) {
+func (b *batch) scan(m *mover, rows *sql.Rows) (failed []failedRow, err error) {
 	defer rows.Close()
 	var wrapped, rawID sql.RawBytes
 	for rows.Next() {
 		var row batchRow
 		if err := rows.Scan(&row.id, &row.source, &wrapped, &rawID); err != nil {
-			return nil, n, err
+			return nil, err
 		}
-		n++
+		b.read++
 		b.last = row.id
 		if err := b.add(m, row, wrapped, rawID); err != nil {
 			failed = append(failed, failedRow{row, err})
 		}
 	}
-	return failed, n, rows.Err()
+	return failed, rows.Err()
 }
 
 // add rewraps one data key.

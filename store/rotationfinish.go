@@ -50,6 +50,7 @@ func (r *Rotation) receipt(t *tx, j *jobRow, back ReadBack, disk Settled) Receip
 		To:           j.To,
 		ToVersion:    j.ToVersion,
 		Prefix:       j.Prefix,
+		MadeBefore:   j.MadeBefore,
 		Moved:        j.Done,
 		Remaining:    j.Remaining,
 		Checked:      back.Checked,

@@ -42,31 +42,56 @@ func (r *Rotation) moveSecrets(m *mover, after int64, limit int, box time.Durati
 	}
 	out := Batch{Last: after, End: len(next) < limit}
 	for i, sec := range next {
-		if i > 0 && (out.Moved >= limit || time.Since(began) > box) {
+		if i > 0 && (out.Moved >= limit || m.bytes >= maxBatchBytes || time.Since(began) > box) {
 			out.End = false
 			break
 		}
 		out.Last = sec.row
-		versions, err := m.prepareChecked(sec)
-		if errors.Is(err, ErrDamaged) || errors.Is(err, ErrKeyUnavailable) {
-			// Nothing of it was written: it stays whole where it is.
-			out.Failures = append(out.Failures, failureOf(sec.name, err))
+		n, alone, err := m.moveSecret(sec)
+		if alone != nil {
+			out.Failures = append(out.Failures, failureOf(sec.name, alone))
 			continue
 		}
 		if err != nil {
 			return out, err
 		}
-		res, err := m.write(sec, versions, "rotate-secret")
-		if err != nil {
-			return out, err
-		}
-		for _, v := range versions {
-			m.retired = append(m.retired, v.dataKey.wrapped...)
-		}
-		out.Moved += max(res.Rewrapped, 1)
+		out.Moved += max(n.rewrapped+n.reencrypted, 1)
+		out.Replaced += n.reencrypted
 		out.Secrets++
 	}
 	return out, nil
+}
+
+// movedSecret counts the data keys of a secret that moved.
+type movedSecret struct{ rewrapped, reencrypted int }
+
+// moveSecret moves one secret. alone is why it stays whole where it is, with
+// nothing of it written; err is the rotation's.
+func (m *mover) moveSecret(sec *secret) (out movedSecret, alone, err error) {
+	if m.replaced.reencrypt {
+		out, err = m.reencryptSecret(sec)
+		if failsAlone(err) {
+			return out, err, nil
+		}
+		return out, nil, err
+	}
+	versions, err := m.prepareChecked(sec)
+	if failsAlone(err) {
+		return out, err, nil
+	}
+	if err != nil {
+		return out, nil, err
+	}
+	for _, v := range versions {
+		m.retired = append(m.retired, v.dataKey.wrapped...)
+	}
+	res, err := m.write(sec, versions, "rotate-secret")
+	return movedSecret{rewrapped: res.Rewrapped}, nil, err
+}
+
+// failsAlone reports whether an error is one secret's and not the rotation's.
+func failsAlone(err error) bool {
+	return errors.Is(err, ErrDamaged) || errors.Is(err, ErrKeyUnavailable)
 }
 
 func (m *mover) prepareChecked(sec *secret) ([]moved, error) {

@@ -23,21 +23,31 @@ const (
 func (b *batch) write(m *mover) (Batch, error) {
 	out := Batch{Failures: b.failures, Last: b.last, End: b.end}
 	w := rangeWriter{batch: b, m: m}
-	for _, source := range b.sources() {
-		if err := w.writeSource(source); err != nil {
+	for _, k := range b.groups() {
+		if err := w.writeGroup(k); err != nil {
 			return out, err
 		}
 	}
 	out.Moved = len(b.rows)
 	m.retired = b.old
-	return out, nil
+	var err error
+	out.Replaced, err = b.writeValues(m)
+	return out, err
 }
 
-func (b *batch) sources() []int64 {
-	var out []int64
+// rowGroup is what the rows of one statement have in common.
+type rowGroup struct {
+	source   int64
+	replaced bool
+}
+
+func (r *batchRow) group() rowGroup { return rowGroup{r.source, r.value != nil} }
+
+func (b *batch) groups() []rowGroup {
+	var out []rowGroup
 	for _, r := range b.rows {
-		if !slices.Contains(out, r.source) {
-			out = append(out, r.source)
+		if !slices.Contains(out, r.group()) {
+			out = append(out, r.group())
 		}
 	}
 	return out
@@ -50,28 +60,28 @@ type rangeWriter struct {
 	old, new []byte
 }
 
-// writeSource writes the rows under one master key version, a range at a time.
-func (w *rangeWriter) writeSource(source int64) error {
+// writeGroup writes the rows of one group, a range at a time.
+func (w *rangeWriter) writeGroup(k rowGroup) error {
 	var at []int // places in w.rows, of one range
 	for i, r := range w.rows {
-		if r.source != source {
+		if r.group() != k {
 			continue
 		}
 		if n := len(at); n > 0 && (r.id-w.rows[at[0]].id >= maxSpan || r.id-w.rows[at[n-1]].id > maxGap) {
-			if err := w.writeRange(source, at); err != nil {
+			if err := w.writeRange(k, at); err != nil {
 				return err
 			}
 			at = at[:0]
 		}
 		at = append(at, i)
 	}
-	return w.writeRange(source, at)
+	return w.writeRange(k, at)
 }
 
 // writeRange writes the rows at these places in one statement. Another number
 // of rows than there are means that one was changed since it was read, or
 // deleted.
-func (w *rangeWriter) writeRange(source int64, at []int) error {
+func (w *rangeWriter) writeRange(k rowGroup, at []int) error {
 	const size = crypto.WrappedSize
 	first, last := w.rows[at[0]].id, w.rows[at[len(at)-1]].id
 	n := int(last-first+1) * size
@@ -81,7 +91,11 @@ func (w *rangeWriter) writeRange(source int64, at []int) error {
 		copy(w.old[to:], w.batch.old[i*size:(i+1)*size])
 		copy(w.new[to:], w.batch.new[i*size:(i+1)*size])
 	}
-	res, err := w.m.t.exec(updateRange, w.new, first, w.m.kv.row, last, source, w.old)
+	statement, args := updateRange, []any{w.new, first, w.m.kv.row, last, k.source, w.old}
+	if k.replaced {
+		statement, args = updateRangeMade, append(args, max(0, w.m.t.now))
+	}
+	res, err := w.m.t.exec(statement, args...)
 	if err != nil {
 		return err
 	}

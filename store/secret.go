@@ -228,6 +228,7 @@ type dataKey struct {
 	token      string
 	keyVersion int64 // row of the master key version
 	wrapped    []byte
+	madeAt     int64 // when the data key was made, in Unix milliseconds; 0 if unknown
 }
 
 // loadDataKeys reads all versions of a secret, by number.
@@ -246,7 +247,8 @@ func loadDataKeysAfter(ctx context.Context, q querier, secretRow int64, after ui
 			v.created_at,
 			COALESCE(v.token, ''),
 			COALESCE(d.master_key_version, 0),
-			d.wrapped
+			d.wrapped,
+			COALESCE(d.made_at, 0)
 		FROM reseal_secret_versions AS v
 		LEFT JOIN reseal_data_keys AS d ON d.id = v.id
 		WHERE v.secret = ? AND v.number > ?
@@ -260,7 +262,7 @@ func loadDataKeysAfter(ctx context.Context, q querier, secretRow int64, after ui
 	for rows.Next() {
 		var d dataKey
 		var id []byte
-		if err := rows.Scan(&d.row, &id, &d.number, &d.createdAt, &d.token, &d.keyVersion, &d.wrapped); err != nil {
+		if err := rows.Scan(&d.row, &id, &d.number, &d.createdAt, &d.token, &d.keyVersion, &d.wrapped, &d.madeAt); err != nil {
 			return nil, err
 		}
 		copy(d.versionID[:], id)

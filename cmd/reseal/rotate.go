@@ -24,8 +24,9 @@ func (a *app) rotateCommand() *cobra.Command {
 // rotateFlags say what is rotated and how.
 type rotateFlags struct {
 	rotate.Options
-	mode      string
-	olderThan days
+	mode       string
+	olderThan  days
+	madeBefore moment
 }
 
 func (f *rotateFlags) scope(c *cobra.Command) {
@@ -33,14 +34,21 @@ func (f *rotateFlags) scope(c *cobra.Command) {
 	c.Flags().StringVar(&f.To, "to", "", "the master `key` to go to (default the store's default key)")
 	c.Flags().StringVar(&f.Key, "key", "", "go to the newest version of this master `key`")
 	c.Flags().StringVar(&f.Prefix, "prefix", "", "only secrets whose names begin with this `text`")
-	c.Flags().StringVar(&f.mode, "mode", string(rotate.Rewrap), "the `mode`: rewrap leaves the values as they are")
+	c.Flags().StringVar(&f.mode, "mode", string(rotate.Rewrap), "the `mode`: rewrap, or reencrypt for new data keys and values")
+}
+
+// limits say which data keys a reencryption replaces.
+func (f *rotateFlags) limits(c *cobra.Command) {
+	c.Flags().Var(&f.madeBefore, "made-before", "reencrypt what was made before this date, rewrap the others")
+	c.Flags().Uint64Var(&f.TouchedBy, "touched-by", 0, "reencrypt what version `n` of the key may have wrapped, rewrap the others")
+	c.Flags().Var(&f.olderThan, "older-than", "rotate keys whose newest version is older, like 90d")
 }
 
 // options returns what the flags say, with the default key for a --to that is
 // not given.
 func (f *rotateFlags) options(ctx context.Context, s *store.Store) (rotate.Options, error) {
 	o := f.Options
-	o.Mode, o.OlderThan = rotate.Mode(f.mode), time.Duration(f.olderThan)
+	o.Mode, o.OlderThan, o.MadeBefore = rotate.Mode(f.mode), time.Duration(f.olderThan), time.Time(f.madeBefore)
 	if o.From == "" && o.Key == "" && o.OlderThan == 0 {
 		return o, usagef("reseal rotate run --help", "say what to rotate: --from KEY --to KEY, --key KEY, or --older-than")
 	}
@@ -73,20 +81,29 @@ key, and what is left under the old one is counted: zero.
 --older-than D first gives each key whose newest version is older than D a new
 one, and then moves everything to its key's newest version: for a nightly job.
 
-The old key is neither disabled nor destroyed: see reseal key delete. Rewrapping
-is for routine; if a key may have leaked, store new values.
+--mode rewrap, the default, gives each data key a new wrap: right for routine, and
+for leaving a key. --mode reencrypt gives each version a new data key and seals its
+value anew: right if somebody may have a master key and an old copy of the file,
+because the data keys in that copy open the values of today. Only what is under
+the old key, or an older version, moves: to reencrypt everything under one key,
+first reseal key rotate K, then reseal rotate run --key K --mode reencrypt. Values
+that somebody has read already, or can read in a copy, only new values make
+worthless. --made-before and --touched-by replace fewer data keys and rewrap the
+others.
+
+The old key is neither disabled nor destroyed: see reseal key delete.
 
 Exit code 5 if something could not be moved, or is still to be.`,
 		Example: `  reseal rotate run --from mk-1 --to mk-2`,
 		Args:    takes(),
 	}
 	f.scope(c)
+	f.limits(c)
 	c.Flags().IntVar(&f.Batch, "batch", rotate.DefaultBatch, "at most `n` data keys in a transaction")
 	c.Flags().IntVar(&f.Rate, "rate", 0, "at most `n` data keys a second (default no limit)")
 	c.Flags().BoolVar(&f.Fast, "fast", false, "use a second core; takes more from the host")
 	c.Flags().BoolVar(&f.Scrub, "scrub", false, "rebuild the file at the end: no old wrap is left in free pages")
 	c.Flags().BoolVar(&a.events, "events", false, "tell of progress in lines of JSON on standard error, with --json")
-	c.Flags().Var(&f.olderThan, "older-than", "rotate keys whose newest version is older, like 90d")
 	c.RunE = a.runs(func(ctx context.Context, _ []string) error {
 		if a.events && !a.json {
 			return usagef("", "--events goes with --json")
@@ -104,23 +121,25 @@ Exit code 5 if something could not be moved, or is still to be.`,
 
 // jsonRotation is a rotation in the JSON of rotate run and rotate status.
 type jsonRotation struct {
-	Job       string         `json:"job"`
-	Mode      string         `json:"mode"`
-	From      string         `json:"from"`
-	To        string         `json:"to"`
-	ToVersion uint64         `json:"to_version"`
-	Prefix    string         `json:"prefix"`
-	Total     int64          `json:"total"`
-	Done      int64          `json:"done"`
-	Remaining int64          `json:"remaining"`
-	State     store.JobState `json:"state"`
-	Verified  bool           `json:"verified"`
-	Receipt   *store.Receipt `json:"receipt,omitempty"`
+	Job        string         `json:"job"`
+	Mode       string         `json:"mode"`
+	From       string         `json:"from"`
+	To         string         `json:"to"`
+	ToVersion  uint64         `json:"to_version"`
+	Prefix     string         `json:"prefix"`
+	MadeBefore stamp          `json:"made_before"`
+	Total      int64          `json:"total"`
+	Done       int64          `json:"done"`
+	Remaining  int64          `json:"remaining"`
+	State      store.JobState `json:"state"`
+	Verified   bool           `json:"verified"`
+	Receipt    *store.Receipt `json:"receipt,omitempty"`
 }
 
 type jsonRun struct {
 	jsonRotation
 	Moved          int64          `json:"moved"`
+	Replaced       int64          `json:"replaced"`
 	Checked        int64          `json:"checked"`
 	Failed         int64          `json:"failed"`
 	Failures       []jsonFailure  `json:"failures"`
@@ -150,18 +169,19 @@ func (a *app) failures(fs []store.Failure) []jsonFailure {
 
 func rotationJSON(r *rotate.Report) jsonRotation {
 	return jsonRotation{
-		Job:       r.Job,
-		Mode:      string(r.Mode),
-		From:      r.From,
-		To:        r.To,
-		ToVersion: r.ToVersion,
-		Prefix:    r.Prefix,
-		Total:     r.Total,
-		Done:      r.Done,
-		Remaining: r.Remaining,
-		State:     r.State,
-		Verified:  r.Verified,
-		Receipt:   r.Receipt,
+		Job:        r.Job,
+		Mode:       string(r.Mode),
+		From:       r.From,
+		To:         r.To,
+		ToVersion:  r.ToVersion,
+		Prefix:     r.Prefix,
+		MadeBefore: stamp{r.MadeBefore},
+		Total:      r.Total,
+		Done:       r.Done,
+		Remaining:  r.Remaining,
+		State:      r.State,
+		Verified:   r.Verified,
+		Receipt:    r.Receipt,
 	}
 }
 
@@ -169,6 +189,7 @@ func (a *app) runJSON(r *rotate.Report) jsonRun {
 	out := jsonRun{
 		jsonRotation:   rotationJSON(r),
 		Moved:          r.Moved,
+		Replaced:       r.Replaced,
 		Checked:        r.Checked,
 		Failed:         r.Failed,
 		Failures:       a.failures(r.Failures),
@@ -271,7 +292,11 @@ func runLine(r *rotate.Report) string {
 	if r.Job == "" && r.Total == 0 && r.Remaining == 0 {
 		return fmt.Sprintf("nothing to move to key %s%s", target, checked)
 	}
-	return fmt.Sprintf("%s: %s of %s moved to key %s, %s left%s; %s, %s a second",
-		r.State, thousands(r.Done), plural(r.Total, "version"), target, thousands(r.Remaining), checked,
+	replaced := ""
+	if r.Mode == rotate.Reencrypt {
+		replaced = fmt.Sprintf(", %s of %s in this run reencrypted", thousands(r.Replaced), thousands(r.Moved))
+	}
+	return fmt.Sprintf("%s: %s of %s moved to key %s%s, %s left%s; %s, %s a second",
+		r.State, thousands(r.Done), plural(r.Total, "version"), target, replaced, thousands(r.Remaining), checked,
 		r.Elapsed.Round(time.Millisecond), thousands(int64(r.Rate)))
 }

@@ -42,18 +42,19 @@ type jsonJob struct {
 func (a *app) jobJSON(j store.Job) jsonJob {
 	out := jsonJob{
 		jsonRotation: jsonRotation{
-			Job:       j.ID,
-			Mode:      j.Mode,
-			From:      j.From,
-			To:        j.To,
-			ToVersion: j.ToVersion,
-			Prefix:    j.Prefix,
-			Total:     j.Total,
-			Done:      j.Done,
-			Remaining: j.Remaining,
-			State:     j.State,
-			Verified:  j.Verified,
-			Receipt:   j.Receipt,
+			Job:        j.ID,
+			Mode:       j.Mode,
+			From:       j.From,
+			To:         j.To,
+			ToVersion:  j.ToVersion,
+			Prefix:     j.Prefix,
+			MadeBefore: stamp{j.MadeBefore},
+			Total:      j.Total,
+			Done:       j.Done,
+			Remaining:  j.Remaining,
+			State:      j.State,
+			Verified:   j.Verified,
+			Receipt:    j.Receipt,
 		},
 		StartedAt:  stamp{j.StartedAt},
 		UpdatedAt:  stamp{j.UpdatedAt},
@@ -115,10 +116,10 @@ func jobTable(w io.Writer, jobs []store.Job) {
 		if j.Verified {
 			verified = "verified"
 		}
-		rows = append(rows, []string{j.ID[:12], j.From, fmt.Sprintf("%s/%d", j.To, j.ToVersion), dash(j.Prefix), string(j.State),
+		rows = append(rows, []string{j.ID[:12], j.Mode, j.From, fmt.Sprintf("%s/%d", j.To, j.ToVersion), dash(j.Prefix), string(j.State),
 			thousands(j.Done), thousands(j.Remaining), date(j.StartedAt), date(j.FinishedAt), verified})
 	}
-	table(w, "JOB FROM TO PREFIX STATE DONE REMAINING STARTED FINISHED CHECK", rows)
+	table(w, "JOB MODE FROM TO PREFIX STATE DONE REMAINING STARTED FINISHED CHECK", rows)
 }
 
 func (a *app) rotateVerify() *cobra.Command {
@@ -127,8 +128,9 @@ func (a *app) rotateVerify() *cobra.Command {
 		Use:   "verify",
 		Short: "Check that a rotation reached its end",
 		Long: `Check that nothing is left under the old key, and that every version that belongs
-under the new one opens there and is configured so. Changes nothing. Exit code 3
-if something is not as it should be.`,
+under the new one is configured so, and its data key opens there; with --mode
+reencrypt its value too. Changes nothing. Exit code 3 if something is not as it
+should be.`,
 		Example: `  reseal rotate verify --from mk-1 --to mk-2`,
 		Args:    takes(),
 	}
@@ -178,7 +180,7 @@ func (a *app) verifyRotation(ctx context.Context, s *store.Store, o rotate.Optio
 }
 
 func rotationCommand(v rotate.Verification) string {
-	j := store.Job{Mode: string(rotate.Rewrap), From: v.From, To: v.To, Prefix: v.Prefix}
+	j := store.Job{Mode: string(v.Mode), From: v.From, To: v.To, Prefix: v.Prefix}
 	return j.Command()
 }
 
