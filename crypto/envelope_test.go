@@ -277,3 +277,45 @@ func TestRewrapRefusesAWrapThatDoesNotOpen(t *testing.T) {
 		}
 	}
 }
+
+// Every bit of every kind of envelope counts, and so does every bit of its
+// context and of its key.
+func TestOpenRefusesEveryAlteredBit(t *testing.T) {
+	var store, root, a, b crypto.ID
+	store[0], root[0], a[0], b[0] = 1, 2, 3, 4
+	kdf := crypto.DefaultKDF()
+	for purpose, context := range map[string][]byte{
+		"root":      crypto.AppendRootContext(nil, store, root, a, "passphrase", "argon2id", kdf),
+		"integrity": crypto.AppendIntegrityContext(nil, store, root),
+		"master":    crypto.AppendMasterContext(nil, store, root, a, 3),
+		"data key":  crypto.AppendDataKeyContext(nil, store, a, b, 7),
+		"value":     crypto.AppendValueContext(nil, store, a, "app/db", 5, b),
+	} {
+		raw := bytes.Repeat([]byte{7}, crypto.KeySize)
+		k, err := crypto.KeyFromBytes(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		envelope := seal(t, k, "thirty-two bytes, as a key is ..", string(context))
+		if _, err := k.Open(nil, envelope, context); err != nil {
+			t.Fatalf("%s: unaltered: %v", purpose, err)
+		}
+		refused := 0
+		for _, part := range [][]byte{envelope, context, raw} {
+			for i := range 8 * len(part) {
+				part[i/8] ^= 1 << (i % 8)
+				k, err := crypto.KeyFromBytes(raw)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, err := k.Open(nil, envelope, context); err == nil || len(got) > 0 {
+					t.Errorf("%s: bit %d of %d: opens as %q", purpose, i, 8*len(part), got)
+				} else {
+					refused++
+				}
+				part[i/8] ^= 1 << (i % 8)
+			}
+		}
+		t.Logf("%s: %d altered bits refused", purpose, refused)
+	}
+}
