@@ -150,6 +150,34 @@ func (m *maker) make() {
 	for _, n := range []int{100, 10_000} {
 		m.Accumulated = append(m.Accumulated, accumulated{Count: n, SHA256: accumulate(m.t, n)})
 	}
+	m.receipts()
+}
+
+// receipts adds the tags of two receipts: of a whole one, and of one with as
+// little in it as possible.
+func (m *maker) receipts() {
+	store, job := crypto.NewID(), crypto.NewID()
+	sum := sha256.Sum256([]byte("ids and wraps"))
+	m.tag("receipt",
+		text("reseal/v1/tag/receipt"), rawID(store), rawID(job), text("reencrypt"), text("mk-1"), text("mk-2"), number(3), text("prod/"),
+		number(1_790_000_000_000), number(10_000), number(0), number(10_002), number(2), number(0), text(fmt.Sprintf("%x", sum)), number(1), number(1),
+		text("all"), number(10_000), number(7), number(1), text(""), number(1_790_000_100_000), number(1_790_000_123_456),
+		text("reseal.db"), number(8_388_608), number(7), text("reseal.db-wal"), number(4_152), number(1))
+	m.tag("receipt without residue",
+		text("reseal/v1/tag/receipt"), rawID(store), rawID(job), text("rewrap"), text("mk-1"), text("mk-1"), number(2), text(""),
+		number(0), number(0), number(0), number(0), number(0), number(1), text(fmt.Sprintf("%x", sum)), number(0), number(0),
+		text("none"), number(0), number(0), number(0), text("the file is the host's"), number(1_790_000_100_000), number(1_790_000_123_456))
+}
+
+// tag adds the tag of a record.
+func (m *maker) tag(name string, fields ...field) {
+	m.t.Helper()
+	v := tagVector{Name: name, Key: random(32), Fields: fields, Record: encode(fields)}
+	var err error
+	if v.Tag, err = m.key(v.Key).MAC(nil, v.Record); err != nil {
+		m.t.Fatal(err)
+	}
+	m.Tags = append(m.Tags, v)
 }
 
 func (m *maker) value(name string, key, plaintext []byte, store, secret crypto.ID, secretName string, n uint64, version crypto.ID) envelopeVector {

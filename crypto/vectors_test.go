@@ -26,6 +26,7 @@ type vectors struct {
 	KeyFiles    []keyFileVector  `json:"key_files"`
 	KDFs        []kdfVector      `json:"kdfs"`
 	Accumulated []accumulated    `json:"accumulated"`
+	Tags        []tagVector      `json:"tags"`
 	Negative    []negativeVector `json:"negative"`
 }
 
@@ -87,6 +88,15 @@ type kdfVector struct {
 type accumulated struct {
 	Count  int      `json:"count"`
 	SHA256 hexBytes `json:"sha256"`
+}
+
+// tagVector is a record with its tag under an integrity key.
+type tagVector struct {
+	Name   string   `json:"name"`
+	Key    hexBytes `json:"key"`
+	Fields []field  `json:"fields"`
+	Record hexBytes `json:"record"`
+	Tag    hexBytes `json:"tag"`
 }
 
 // negativeVector is refused with Expect. Kind says what to do with it.
@@ -186,6 +196,25 @@ func accumulate(t *testing.T, n int) []byte {
 		all.Write(envelope)
 	}
 	return all.Sum(nil)
+}
+
+func TestTagVectorsAreMadeAgain(t *testing.T) {
+	all := readVectors(t).Tags
+	if len(all) == 0 {
+		t.Fatal("there is none")
+	}
+	for _, v := range all {
+		if diff := cmp.Diff([]byte(v.Record), encode(v.Fields)); diff != "" {
+			t.Errorf("%s: record (-want +got):\n%s", v.Name, diff)
+		}
+		key, err := crypto.KeyFromBytes(v.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := key.MAC(nil, v.Record); err != nil || !bytes.Equal(got, v.Tag) {
+			t.Errorf("%s: tag %x, %v, want %x", v.Name, got, err, v.Tag)
+		}
+	}
 }
 
 func TestEnvelopeVectorsOpen(t *testing.T) {

@@ -57,3 +57,22 @@ func Verify(ctx context.Context, s *store.Store, o Options) (Verification, error
 	v.OK = err == nil && v.Remaining == 0 && v.Failed == 0
 	return v, err
 }
+
+// VerifyReceipt checks that a receipt is what this store wrote when a job was
+// completed, and whether what it says is true now: Remaining is what is under
+// the key, or its versions, that were left then. It changes nothing.
+//
+// Errors: store.ErrDamaged for a receipt of another store, one that was altered
+// or forged, and one whose job's row is missing or says otherwise.
+func VerifyReceipt(ctx context.Context, s *store.Store, rc store.Receipt, progress func(Progress)) (Verification, error) {
+	v := Verification{Mode: Mode(rc.Mode), From: rc.From, To: rc.To, Prefix: rc.Prefix}
+	back, err := s.VerifyReceipt(ctx, rc, func(looked int64) {
+		if progress != nil {
+			progress(Progress{Job: rc.Job, Mode: v.Mode, From: v.From, To: v.To, Phase: Checking, Done: looked})
+		}
+	})
+	v.Remaining, v.Failed = back.Left, back.Failed+back.Left
+	v.Checked, v.Digest, v.Failures = back.Checked, back.Digest, back.Failures
+	v.OK = err == nil && v.Failed == 0
+	return v, err
+}

@@ -83,3 +83,22 @@ func LeaveResidue(ctx context.Context, s *Store) error {
 		return err
 	})
 }
+
+// ReceiptTag returns the record of a receipt, and its tag under an integrity key.
+func ReceiptTag(integrity []byte, rc Receipt) (record, tag []byte, err error) {
+	key, err := crypto.KeyFromBytes(integrity)
+	if err != nil {
+		return nil, nil, err
+	}
+	storeID, err := parseID(rc.StoreID)
+	if err != nil {
+		return nil, nil, err
+	}
+	job, err := parseID(rc.Job)
+	if err != nil {
+		return nil, nil, err
+	}
+	ring := newKeyring(storeID, crypto.NewID(), crypto.NewKey(), key)
+	tag, err = ring.receiptMAC(&rc)
+	return ring.receiptRecord(nil, job, &rc), tag, err
+}

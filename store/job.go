@@ -81,29 +81,6 @@ func (j Job) Command() string {
 	return b.String()
 }
 
-// Receipt is what a complete job leaves behind. The audit event of its end
-// holds the counts and the digest too, where they are authenticated.
-type Receipt struct {
-	Job          string    `json:"job"`
-	Mode         string    `json:"mode"`
-	From         string    `json:"from"`
-	To           string    `json:"to"`
-	ToVersion    uint64    `json:"to_version"`
-	Prefix       string    `json:"prefix,omitempty"`
-	MadeBefore   time.Time `json:"made_before,omitzero"` // as in Job
-	Moved        int64     `json:"moved"`                // data keys
-	Remaining    int64     `json:"remaining"`            // counted in the transaction that completed the job: 0
-	Checked      int64     `json:"checked"`              // versions read back under the target
-	Failures     int64     `json:"failures"`             // of them, those that did not open
-	Verified     bool      `json:"verified"`             // Failures is 0
-	Digest       string    `json:"digest"`               // SHA-256 of ids and wraps read back, hexadecimal
-	Checkpointed bool      `json:"checkpointed"`         // the write-ahead log was emptied into the file
-	Scrubbed     bool      `json:"scrubbed"`             // the file was rebuilt without its free pages
-	Residue      Residue   `json:"residue"`              // what a scan found of old wraps in the files
-	StartedAt    time.Time `json:"started_at"`
-	FinishedAt   time.Time `json:"finished_at"`
-}
-
 // jobRow is a job as it lies in its row.
 type jobRow struct {
 	Job

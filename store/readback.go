@@ -35,7 +35,12 @@ func (s *Store) ReadBackRotation(ctx context.Context, spec RotationSpec, progres
 	if err := firstError(s.needUnsealed(), spec.check()); err != nil {
 		return ReadBack{}, err
 	}
-	c := readBack{spec: spec, digest: sha256.New()}
+	return s.readBack(ctx, newReadBack(spec), progress)
+}
+
+func newReadBack(spec RotationSpec) *readBack { return &readBack{spec: spec, digest: sha256.New()} }
+
+func (s *Store) readBack(ctx context.Context, c *readBack, progress func(looked int64)) (ReadBack, error) {
 	defer func() { clear(c.value[:cap(c.value)]) }()
 	for !c.end {
 		if err := ctx.Err(); err != nil {
@@ -56,6 +61,7 @@ func (s *Store) ReadBackRotation(ctx context.Context, spec RotationSpec, progres
 type readBack struct {
 	ReadBack
 	spec   RotationSpec
+	least  uint64 // the oldest version of the target that will do; 0 for its primary only
 	digest hash.Hash
 	last   int64 // row of the secret version that was looked at last
 	looked int64
@@ -191,6 +197,8 @@ func (c *readBack) left(v foundVersion) (what, remedy string) {
 	}
 	k, kv := v.wrap.key, v.wrap.version
 	switch {
+	case c.spec.From == c.spec.To && c.least > 0 && kv.number >= c.least:
+		return "", ""
 	case c.spec.From == c.spec.To && k.name == c.spec.To && kv.number != k.primary:
 		what = fmt.Sprintf("it is under version %d of %q and not under its newest, %d", kv.number, k.name, k.primary)
 	case c.spec.From != c.spec.To && (k.name == c.spec.From || v.configured == c.spec.From):

@@ -194,4 +194,3 @@ func TestScanSeesBeneathTheLog(t *testing.T) {
 		t.Errorf("when nobody reads any more: %+v", res)
 	}
 }
-

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 )
 
@@ -18,8 +19,7 @@ func (r *Rotation) Finish(ctx context.Context, back ReadBack, disk Settled) (don
 		if j.Remaining, err = r.scope.remaining(t.ctx, t.q); err != nil || j.Remaining > 0 {
 			return err
 		}
-		rc := r.receipt(t, j, back, disk)
-		text, err := json.Marshal(rc)
+		rc, text, err := r.receipt(t, j, back, disk)
 		if err != nil {
 			return err
 		}
@@ -42,8 +42,10 @@ func (r *Rotation) Finish(ctx context.Context, back ReadBack, disk Settled) (don
 	return true, nil
 }
 
-func (r *Rotation) receipt(t *tx, j *jobRow, back ReadBack, disk Settled) Receipt {
-	return Receipt{
+// receipt returns the receipt with its MAC, and its text for the job's row.
+func (r *Rotation) receipt(t *tx, j *jobRow, back ReadBack, disk Settled) (Receipt, []byte, error) {
+	rc := Receipt{
+		StoreID:      t.s.keys.storeID.String(),
 		Job:          j.ID,
 		Mode:         j.Mode,
 		From:         j.From,
@@ -63,4 +65,11 @@ func (r *Rotation) receipt(t *tx, j *jobRow, back ReadBack, disk Settled) Receip
 		StartedAt:    j.StartedAt,
 		FinishedAt:   t.time(),
 	}
+	mac, err := t.s.keys.receiptMAC(&rc)
+	if err != nil {
+		return rc, nil, err
+	}
+	rc.MAC = hex.EncodeToString(mac)
+	text, err := json.Marshal(rc)
+	return rc, text, err
 }

@@ -27,6 +27,7 @@ type rotateFlags struct {
 	mode       string
 	olderThan  days
 	madeBefore moment
+	receipt    string // the file to write it to
 }
 
 func (f *rotateFlags) scope(c *cobra.Command) {
@@ -103,17 +104,21 @@ Exit code 5 if something could not be moved, or is still to be.`,
 	c.Flags().IntVar(&f.Rate, "rate", 0, "at most `n` data keys a second (default no limit)")
 	c.Flags().BoolVar(&f.Fast, "fast", false, "use a second core; takes more from the host")
 	c.Flags().BoolVar(&f.Scrub, "scrub", false, "rebuild the file at the end: no old wrap is left in free pages")
+	c.Flags().StringVar(&f.receipt, "receipt", "", "write the receipt to this new `file`, for reseal rotate verify --receipt")
 	c.Flags().BoolVar(&a.events, "events", false, "tell of progress in lines of JSON on standard error, with --json")
 	c.RunE = a.runs(func(ctx context.Context, _ []string) error {
 		if a.events && !a.json {
 			return usagef("", "--events goes with --json")
+		}
+		if err := freePath(f.receipt); err != nil {
+			return err
 		}
 		return a.unsealed(ctx, func(s *store.Store) error {
 			o, err := f.options(ctx, s)
 			if err != nil {
 				return err
 			}
-			return a.runRotation(ctx, s, o)
+			return a.runRotation(ctx, s, o, f.receipt)
 		})
 	})
 	return c
@@ -204,7 +209,7 @@ func (a *app) runJSON(r *rotate.Report) jsonRun {
 	return out
 }
 
-func (a *app) runRotation(ctx context.Context, s *store.Store, o rotate.Options) error {
+func (a *app) runRotation(ctx context.Context, s *store.Store, o rotate.Options, receipt string) error {
 	bar := a.progress()
 	o.Progress = func(p rotate.Progress) { bar.rotation(p) }
 	rep, err := rotate.Run(ctx, s, o)
@@ -214,6 +219,11 @@ func (a *app) runRotation(ctx context.Context, s *store.Store, o rotate.Options)
 	}
 	if eerr := a.emit(a.runJSON(&rep), func(w io.Writer) { a.runText(w, &rep) }); eerr != nil {
 		return eerr
+	}
+	if receipt != "" {
+		if werr := a.writeReceipts(receipt, &rep); werr != nil && err == nil {
+			return werr
+		}
 	}
 	return rotationEnd(&rep, err)
 }

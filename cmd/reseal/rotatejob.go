@@ -130,12 +130,21 @@ func (a *app) rotateVerify() *cobra.Command {
 		Long: `Check that nothing is left under the old key, and that every version that belongs
 under the new one is configured so, and its data key opens there; with --mode
 reencrypt its value too. Changes nothing. Exit code 3 if something is not as it
-should be.`,
+should be.
+
+With --receipt the receipt in a file is checked instead, as rotate run --receipt
+wrote it: that this store made it and nobody altered it, else exit code 8; and
+that nothing has come back under what was left then, else exit code 3.`,
 		Example: `  reseal rotate verify --from mk-1 --to mk-2`,
 		Args:    takes(),
 	}
+	var file string
 	f.scope(c)
+	c.Flags().StringVar(&file, "receipt", "", "check the receipts in this `file`")
 	c.RunE = a.runs(func(ctx context.Context, _ []string) error {
+		if file != "" {
+			return a.verifyReceipts(ctx, file, &f)
+		}
 		return a.unsealed(ctx, func(s *store.Store) error {
 			o, err := f.options(ctx, s)
 			if err != nil {
@@ -167,7 +176,7 @@ func (a *app) verifyRotation(ctx context.Context, s *store.Store, o rotate.Optio
 	if err != nil {
 		return err
 	}
-	out := jsonVerification{v.OK, v.From, v.To, v.Prefix, v.Remaining, v.Checked, v.Failed, v.Digest, a.failures(v.Failures)}
+	out := a.verificationJSON(v)
 	err = a.emit(out, func(w io.Writer) {
 		fmt.Fprintf(w, "%s opened under key %s, %s left under key %s\n", plural(v.Checked, "version"), v.To, thousands(v.Remaining), v.From)
 		failureLines(w, out.Failures)
@@ -177,6 +186,10 @@ func (a *app) verifyRotation(ctx context.Context, s *store.Store, o rotate.Optio
 			msg: fmt.Sprintf("the rotation is not at its end: %s left, %s", thousands(v.Remaining), plural(v.Failed, "failure"))}
 	}
 	return err
+}
+
+func (a *app) verificationJSON(v rotate.Verification) jsonVerification {
+	return jsonVerification{v.OK, v.From, v.To, v.Prefix, v.Remaining, v.Checked, v.Failed, v.Digest, a.failures(v.Failures)}
 }
 
 func rotationCommand(v rotate.Verification) string {

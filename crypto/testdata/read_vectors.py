@@ -378,6 +378,12 @@ def check_accumulated(v, everything):
     expect("SHA-256", member(v, "sha256"), digest.digest())
 
 
+def check_tag(v, _):
+    content = record([field(f) for f in v["fields"]])
+    expect("record", member(v, "record"), content)
+    expect("tag", member(v, "tag"), hmac.digest(member(v, "key"), content, "sha256"))
+
+
 def check_negative(v, _):
     key, context, envelope = member(v, "key"), member(v, "context"), member(v, "envelope")
     try:
@@ -416,6 +422,7 @@ CHECKS = (
     ("key_files", check_key_file),
     ("kdfs", check_kdf_vector),
     ("accumulated", check_accumulated),
+    ("tags", check_tag),
     ("negative", check_negative),
 )
 
