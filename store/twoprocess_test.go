@@ -36,6 +36,7 @@ func TestMain(m *testing.M) {
 var children = map[string]func(context.Context, []string) error{
 	"begin-root": childBeginsRoot,
 	"session":    childSession,
+	"mixed":      childMixed,
 }
 
 func child(t *testing.T, what string, args ...string) *exec.Cmd {

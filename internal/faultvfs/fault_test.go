@@ -80,7 +80,7 @@ func (o *operation) try(t testing.TB, p faultvfs.Plan, r *tally) {
 	if unclear := unclearError(p.How, err); unclear != "" {
 		complain("%s", unclear)
 	}
-	if took > 20*time.Second {
+	if took > time.Minute {
 		complain("it took %v", took)
 	}
 	if o.after != nil {
@@ -156,20 +156,21 @@ func TestEveryCallMayFail(t *testing.T) {
 	var all tally
 	ways := 0
 	for _, o := range operations() {
-		o.prepare(t, base)
-		calls := o.calls(t)
-		list := plans(calls, faultvfs.Kind.Hows)
-		var r tally
-		began := time.Now()
-		for i := ways % *faultEvery; i < len(list); i += *faultEvery {
-			o.try(t, list[i], &r)
-		}
-		ways += len(list)
-		t.Logf("%-30s %4d calls, %4d faults, %4d refused, %4d done all the same, %v", o.name, len(calls), r.faults, r.refused, r.acknowledged, time.Since(began).Round(time.Millisecond))
-		all.add(&r)
-	}
-	for _, w := range all.wrong {
-		t.Error(w)
+		t.Run(o.name, func(t *testing.T) {
+			o.prepare(t, base)
+			calls := o.calls(t)
+			list := plans(calls, faultvfs.Kind.Hows)
+			var r tally
+			for i := ways % *faultEvery; i < len(list); i += *faultEvery {
+				o.try(t, list[i], &r)
+			}
+			ways += len(list)
+			for _, w := range r.wrong {
+				t.Error(w)
+			}
+			t.Logf("%d calls, %d of %d faults, %d refused, %d done all the same", len(calls), r.faults, len(list), r.refused, r.acknowledged)
+			all.add(&r)
+		})
 	}
 	t.Logf("%d faults of %d, %d refused, %d done all the same", all.faults, ways, all.refused, all.acknowledged)
 	if all.refused == 0 || all.acknowledged == 0 {

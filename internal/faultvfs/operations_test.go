@@ -140,7 +140,13 @@ func keyOperations() []*operation {
 
 func wholeOperations() []*operation {
 	return []*operation{
-		{name: "sweep", parts: true, run: func(ctx ctxT, s st, _ string) error { return storetest.Err(s.Sweep(ctx, false)) }},
+		{name: "sweep", parts: true, run: func(ctx ctxT, s st, _ string) error {
+			report, err := s.Sweep(ctx, false)
+			if err == nil && len(report.Skipped) > 0 {
+				return fmt.Errorf("sweep skipped %+v", report.Skipped)
+			}
+			return err
+		}},
 		{name: "backup", reads: true, after: backupIsWhole, run: func(ctx ctxT, s st, folder string) error {
 			return storetest.Err(s.Backup(ctx, filepath.Join(folder, backupName)))
 		}},
