@@ -104,7 +104,11 @@ func inTransaction(ctx context.Context, one *sql.DB, dry bool, f func() error) (
 	if err := f(); err != nil || dry {
 		return err
 	}
-	if _, err := one.ExecContext(ctx, "COMMIT"); err != nil {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	// Not interrupted from here on, so that an interruption leaves no doubt.
+	if _, err := one.ExecContext(context.WithoutCancel(ctx), "COMMIT"); err != nil {
 		return fmt.Errorf("%w: %w", errCommit, err)
 	}
 	return nil

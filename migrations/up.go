@@ -190,8 +190,11 @@ func (h *history) attempt(ctx context.Context, one *sql.DB, path string, c cours
 	})
 	if err != nil {
 		result.Ran = nil
-		if !errors.Is(err, errCommit) {
+		switch {
+		case !errors.Is(err, errCommit):
 			result.Backup = discard(result.Backup)
+		case result.Backup != "":
+			err = fmt.Errorf("%w; the store as it was is in %q", err, result.Backup)
 		}
 		return result, err
 	}
