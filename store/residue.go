@@ -43,14 +43,15 @@ func (r Residue) Clean() bool { return r.Method != ResidueNone && r.Proven && r.
 
 // String returns one line.
 func (r Residue) String() string {
-	of := "retired wraps and values"
-	switch {
-	case r.Method == ResidueSample:
-		of = fmt.Sprintf("a sample of %s", plural(r.LookedFor, "retired wrap"))
-	case r.Method != ResidueAll:
+	var line string
+	switch r.Method {
+	case ResidueSample:
+		line = fmt.Sprintf("%d found in the store's files, of a sample of %s", r.Found, plural(r.LookedFor, "retired wrap"))
+	case ResidueAll:
+		line = fmt.Sprintf("%d retired wraps or values found in the store's files", r.Found)
+	default:
 		return "not proven: " + r.Detail
 	}
-	line := fmt.Sprintf("%d of %s found in the store's files", r.Found, of)
 	if !r.Proven {
 		line += "; not proven: " + r.Detail
 	}

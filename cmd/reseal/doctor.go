@@ -14,17 +14,26 @@ import (
 )
 
 func (a *app) doctorCommand() *cobra.Command {
-	return &cobra.Command{
+	var scrub bool
+	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Look for what needs attention, with the command that helps",
 		Long: `Look for drift and damage, dates that have passed or are pending, unfinished
-rotations, and files that others can read; name the versions of the schema, the
-driver and SQLite. Values are not opened: see reseal verify --deep. Exit code 3 if
-something needs attention.`,
+rotations, and files that others can read; for wraps and sealed values that no row
+holds any more and whose bytes are still in the store's files; and name the
+versions of the schema, the driver and SQLite. Values are not opened: see reseal
+verify --deep. Exit code 3 if something needs attention.
+
+With --scrub the file is first rebuilt without its free space, and its log
+emptied: after purges, key destruction, and the removal of unseal slots. That
+takes as much disk and memory as the file, and stops writers meanwhile. If
+anything is left all the same, the exit code is 3.`,
 		Example: `  reseal doctor`,
 		Args:    takes(),
-		RunE:    a.runs(a.doctor),
 	}
+	c.Flags().BoolVar(&scrub, "scrub", false, "rebuild the file first: nothing that was removed is left in its free space")
+	c.RunE = a.runs(func(ctx context.Context, _ []string) error { return a.doctor(ctx, scrub) })
+	return c
 }
 
 // finding is something that needs attention.
@@ -38,18 +47,22 @@ type jsonDoctor struct {
 	OK       bool      `json:"ok"`
 	Findings []finding `json:"findings"`
 	Notes    []finding `json:"notes"`
-	Schema   int64     `json:"schema"`
-	Versions jsonBuild `json:"versions"`
+	// Residue is what was found of retired wraps and values in the store's files.
+	Residue  store.Residue `json:"residue"`
+	Schema   int64         `json:"schema"`
+	Versions jsonBuild     `json:"versions"`
 }
 
 // examination gathers findings, and notes of what is as it should be but good
 // to know.
 type examination struct {
-	app   *app
-	ctx   context.Context
-	s     *store.Store
-	found []finding
-	notes []finding
+	app     *app
+	ctx     context.Context
+	s       *store.Store
+	scrub   bool
+	found   []finding
+	notes   []finding
+	residue store.Residue
 }
 
 func (x *examination) find(what, remedy, format string, args ...any) {
@@ -60,12 +73,12 @@ func (x *examination) note(what, remedy, format string, args ...any) {
 	x.notes = append(x.notes, finding{what, fmt.Sprintf(format, args...), x.app.completed(remedy)})
 }
 
-func (a *app) doctor(ctx context.Context, _ []string) error {
-	x := &examination{app: a, ctx: ctx, found: []finding{}, notes: []finding{}}
+func (a *app) doctor(ctx context.Context, scrub bool) error {
+	x := &examination{app: a, ctx: ctx, scrub: scrub, found: []finding{}, notes: []finding{}}
 	x.files()
 	err := a.unsealed(ctx, func(s *store.Store) error {
 		x.s = s
-		for _, look := range []func() error{x.records, x.keys, x.deleted, x.jobs, x.root} {
+		for _, look := range []func() error{x.records, x.keys, x.deleted, x.jobs, x.root, x.remains} {
 			if err := look(); err != nil {
 				return err
 			}
@@ -76,7 +89,7 @@ func (a *app) doctor(ctx context.Context, _ []string) error {
 		return err
 	}
 	v := buildVersions(ctx)
-	out := jsonDoctor{OK: len(x.found) == 0, Findings: x.found, Notes: x.notes, Schema: v.Schema, Versions: v}
+	out := jsonDoctor{OK: len(x.found) == 0, Findings: x.found, Notes: x.notes, Residue: x.residue, Schema: v.Schema, Versions: v}
 	if err := a.emit(out, func(w io.Writer) { a.doctorText(w, &out) }); err != nil || out.OK {
 		return err
 	}
@@ -97,6 +110,7 @@ func (a *app) doctorText(w io.Writer, d *jsonDoctor) {
 	if d.OK {
 		fmt.Fprintf(w, "%s nothing needs attention\n", a.paint(w, green, "✓"))
 	}
+	fmt.Fprintln(w, "residue:", d.Residue)
 	v := d.Versions
 	fmt.Fprintf(w, "schema %d, format %d, reseal %s, %s, SQLite %s, driver %s\n", d.Schema, v.Format, v.Version, v.Go, v.SQLite, v.Driver)
 }
@@ -214,4 +228,30 @@ func (x *examination) root() error {
 		x.find("unfinished root rotation", "reseal unseal rotate-root", "master keys and slots cannot change until it is finished")
 	}
 	return err
+}
+
+// remains looks for what was retired and is still in the store's files. That a
+// rotation or a purge leaves a little is normal; that a scrub does is not.
+func (x *examination) remains() (err error) {
+	if !x.scrub {
+		x.residue, err = x.s.ScanResidue(x.ctx)
+		if err == nil && x.residue.Found > 0 {
+			x.note("residue", "reseal doctor --scrub", "%s", x.residue)
+		}
+		return err
+	}
+	disk, err := x.s.Settle(x.ctx, true)
+	x.residue = disk.Residue
+	if err == nil && !x.residue.Clean() {
+		x.find("residue", "reseal doctor --scrub", "the file was rebuilt, and yet %s%s", x.residue, inUse(disk.Busy))
+	}
+	return err
+}
+
+// inUse says what to do about a reader in the way.
+func inUse(busy bool) string {
+	if !busy {
+		return ""
+	}
+	return ": another process reads the store, and its log stays until that ends"
 }

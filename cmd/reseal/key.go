@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"time"
 
@@ -170,13 +169,20 @@ func (a *app) keyDelete() *cobra.Command {
 	c := a.keyVerb("delete", "Schedule the destruction of a master key", `Allow a master key to be destroyed after 7 to 30 days. Refused while anything
 needs the key, secrets that are deleted but can be restored included. Nothing
 happens at the date by itself: reseal sweep destroys what is past its date, and
-checks again.`, "delete unused",
+checks again. Known backups that need the key are named: they hold a copy of it,
+which stays.`, "delete unused",
 		func(ctx context.Context, s *store.Store, name string) error {
 			at, err := s.ScheduleKeyDeletion(ctx, name, time.Duration(d))
 			if err != nil {
 				return err
 			}
-			err = a.say(keyDone{Name: name, State: store.PendingDeletion, DeletionAt: &stamp{at}}, "key %s may be destroyed by reseal sweep from %s", name, date(at))
+			backups, err := backupsNeeding(ctx, s, name, 0)
+			if err != nil {
+				return err
+			}
+			a.warnBackups(backups)
+			res := keyRetired{keyDone: keyDone{Name: name, State: store.PendingDeletion, DeletionAt: &stamp{at}}, Backups: backups}
+			err = a.say(res, "key %s may be destroyed by reseal sweep from %s", name, date(at))
 			a.hint("to undo: %s", a.completed("reseal key cancel-deletion "+name))
 			return err
 		})
@@ -205,40 +211,6 @@ func (a *app) keySetDefault() *cobra.Command {
 			}
 			return a.say(keyDone{Name: name}, "new secrets are created under key %s", name)
 		})
-}
-
-func (a *app) keyDestroyVersion() *cobra.Command {
-	return &cobra.Command{
-		Use:   "destroy-version KEY VERSION",
-		Short: "Destroy an old version of a master key",
-		Long: `Destroy the material of a version of a master key, at once and for good. The
-primary version, and a version that still wraps a data key, are refused. Known
-backups that need it are named: they can then not be read any more in this
-store's place.`,
-		Example: `  reseal key destroy-version rotated 1`,
-		Args:    takes("KEY", "VERSION"),
-		RunE: a.runs(func(ctx context.Context, args []string) error {
-			v, err := strconv.ParseUint(args[1], 10, 64)
-			if err != nil || v == 0 {
-				return usagef("reseal key show "+args[0], "%q is not the number of a key version", args[1])
-			}
-			return a.unsealed(ctx, func(s *store.Store) error { return a.destroyVersion(ctx, s, args[0], v) })
-		}),
-	}
-}
-
-func (a *app) destroyVersion(ctx context.Context, s *store.Store, name string, v uint64) error {
-	k, err := s.Key(ctx, name)
-	if err != nil {
-		return err
-	}
-	if err := s.DestroyKeyVersion(ctx, name, v); err != nil {
-		return err
-	}
-	if len(k.Dependents.Backups) > 0 {
-		a.warn("known backups hold copies of this key's versions, and keep them: %s", strings.Join(k.Dependents.Backups, ", "))
-	}
-	return a.say(keyDone{Name: name, Version: v, State: store.Destroyed}, "key %s version %d is destroyed", name, v)
 }
 
 func (a *app) keyList() *cobra.Command {

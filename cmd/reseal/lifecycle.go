@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -243,6 +244,7 @@ type jsonSweep struct {
 	Orphans       int64      `json:"orphans"`
 	Skipped       []jsonSkip `json:"skipped"`
 	Residue       bool       `json:"residue"`
+	Backups       []string   `json:"backups"` // known ones that hold copies of the destroyed keys
 }
 
 type jsonSkip struct {
@@ -256,10 +258,20 @@ func (a *app) sweep(ctx context.Context, s *store.Store, dryRun bool) error {
 	if err != nil {
 		return err
 	}
-	out := jsonSweep{r.DryRun, list(r.Purged), list(r.DestroyedKeys), r.Orphans, []jsonSkip{}, r.Residue}
+	out := jsonSweep{r.DryRun, list(r.Purged), list(r.DestroyedKeys), r.Orphans, []jsonSkip{}, r.Residue, []string{}}
 	for _, k := range r.Skipped {
 		out.Skipped = append(out.Skipped, jsonSkip(k))
 	}
+	for _, key := range r.DestroyedKeys {
+		paths, err := backupsNeeding(ctx, s, key, 0)
+		if err != nil {
+			return err
+		}
+		out.Backups = append(out.Backups, paths...)
+	}
+	slices.Sort(out.Backups)
+	out.Backups = slices.Compact(out.Backups)
+	a.warnBackups(out.Backups)
 	a.warnResidue(r.Residue)
 	return a.emit(out, func(w io.Writer) { sweepText(w, &out) })
 }
