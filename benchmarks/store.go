@@ -2,7 +2,6 @@ package benchmarks
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"path/filepath"
 
@@ -42,19 +41,21 @@ func filledStore(ctx context.Context, dir string, n, length int) (*store.Store, 
 	return s, fill(ctx, s, 0, n, make([]byte, length))
 }
 
+// fill puts n secrets, a few thousand in a transaction.
 func fill(ctx context.Context, s *store.Store, from, n int, value []byte) error {
-	for at := from; at < from+n; at += 1000 {
-		err := s.Update(ctx, func(tx *sql.Tx) error {
-			for i := at; i < min(at+1000, from+n); i++ {
-				if _, err := s.PutTx(ctx, tx, secretName(i), value, nil); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
+	for at := from; at < from+n; at += 2000 {
+		if _, err := s.PutMany(ctx, items(at, min(2000, from+n-at), value)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// items are n new secrets, all with the same value.
+func items(from, n int, value []byte) []store.Item {
+	out := make([]store.Item, n)
+	for i := range out {
+		out[i] = store.NewItem(secretName(from+i), value, nil)
+	}
+	return out
 }

@@ -15,7 +15,7 @@ type event struct {
 	action string
 	secret string
 	key    string
-	detail map[string]any // names, ids and counts; never a value or key
+	detail any // a map or struct of names, ids and counts; never a value or key
 }
 
 // Event is one audit event. Names and ids in it are values, they stay as they
@@ -36,12 +36,12 @@ func (t *tx) audit(e event) { t.events = append(t.events, e) }
 // the one before it, and the state row's tag covers the last.
 func (t *tx) writeEvents() error {
 	for _, e := range t.events {
-		detail := []byte("{}")
-		if len(e.detail) > 0 {
-			var err error
-			if detail, err = json.Marshal(e.detail); err != nil {
-				return err
-			}
+		detail, err := json.Marshal(e.detail)
+		if err != nil {
+			return err
+		}
+		if string(detail) == "null" { // none, or a nil map
+			detail = []byte("{}")
 		}
 		ev := Event{
 			Seq:    t.state.auditCount + 1,

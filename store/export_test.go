@@ -102,3 +102,16 @@ func ReceiptTag(integrity []byte, rc Receipt) (record, tag []byte, err error) {
 	tag, err = ring.receiptMAC(&rc)
 	return ring.receiptRecord(nil, job, &rc), tag, err
 }
+
+// WaitingPuts is how many puts wait to be written together.
+func WaitingPuts(s *Store) int {
+	s.puts.mu.Lock()
+	defer s.puts.mu.Unlock()
+	return len(s.puts.waiting)
+}
+
+// HoldWriteLock takes the process's write lock, and no lock of the file.
+func HoldWriteLock(s *Store) (unlock func()) {
+	s.writeLock <- struct{}{}
+	return func() { <-s.writeLock }
+}

@@ -137,6 +137,7 @@ func column(t *testing.T, q interface {
 // joins is every verb that joins a caller's transaction, with arguments for a
 // hosted store: the first make a change, the second are refused.
 var joins = map[string]struct{ works, refused []any }{
+	"PutManyTx":             {[]any{list(apps(2)...)}, []any{list(app(1), input{name: "app/db", value: []byte("value"), o: store.PutOptions{Key: "default"}})}},
 	"PutTx":                 {[]any{"app/new", []byte("value"), (*store.PutOptions)(nil)}, []any{"app/db", []byte("value"), &store.PutOptions{Key: "default"}}},
 	"GetTx":                 {[]any{"app/db"}, []any{"no/such"}},
 	"SetKeyTx":              {[]any{"app/db", "default"}, []any{"app/db", "no-such"}},

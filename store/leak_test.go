@@ -131,7 +131,7 @@ func specimens(t *testing.T, s *store.Store) []any {
 	description := "a database"
 	return []any{
 		s, options(), pass, must(s.Get(ctx, "app/db"))(t), store.Version(1), store.Enabled, store.JobState("running"), store.MigrateCheck,
-		store.PutOptions{Key: "default", Description: &description}, put, *info, info.Versions[0], key, key.Versions[0], key.Dependents,
+		store.PutOptions{Key: "default", Description: &description}, put, store.NewItem("app/third", []byte(canaryValue), nil), *info, info.Versions[0], key, key.Versions[0], key.Dependents,
 		store.ListOptions{}, store.SetKeyResult{}, store.EventFilter{}, must(s.Events(ctx, store.EventFilter{}))(t)[0],
 		store.Error{Op: "get", Secret: "app/db", Err: store.ErrDamaged}, must(s.Slots(ctx))(t)[0], creds, must(s.RotateRoot(ctx, creds))(t),
 		backup, backup.Keys[0], must(s.Anchor(ctx))(t), rotation, must(s.Jobs(ctx)), store.RotationSpec{}, store.Job{}, store.Receipt{},

@@ -14,16 +14,20 @@ import (
 // key, which the primary version of the secret's master key wraps. Put does not
 // keep or clear value.
 //
+// Puts that wait for each other are written in one transaction, and durable
+// with one write to the disk: each as if it were alone.
+//
 // Errors: ErrInvalid, ErrDeleted, ErrKeyUnavailable, ErrConfiguredKey,
 // ErrTokenConflict, ErrNotFound for an unknown key, ErrBusy, ErrDiskFull.
 func (s *Store) Put(ctx context.Context, name string, value []byte, opts *PutOptions) (PutResult, error) {
-	var res PutResult
 	p, err := s.newPut(name, value, opts)
 	if err != nil {
-		return res, err
+		return PutResult{}, err
 	}
-	err = s.write(ctx, func(t *tx) error { res, err = t.put(p); return err })
-	return res, err
+	if err := s.needUnsealed(); err != nil {
+		return PutResult{}, err
+	}
+	return s.putTogether(ctx, p)
 }
 
 // PutTx is Put in the caller's transaction: the version is there when the
@@ -75,43 +79,64 @@ func firstError(errs ...error) error {
 	return nil
 }
 
+// putPlan is a put that was checked: nothing of it is written.
+type putPlan struct {
+	put
+	res PutResult
+	sec *secret // with row 0 when it is to be made
+	key *masterKey
+}
+
 func (t *tx) put(p put) (PutResult, error) {
-	sec, err := loadSecret(t.ctx, t.q, p.name)
-	if err != nil {
-		return PutResult{}, err
+	plan, err := t.planPut(p)
+	if err != nil || plan.res.Replayed {
+		return plan.res, err
 	}
-	res := PutResult{Name: p.name}
+	return t.writePut(plan)
+}
+
+// planPut decides what a put does, and writes nothing.
+func (t *tx) planPut(p put) (*putPlan, error) {
+	plan := &putPlan{put: p, res: PutResult{Name: p.name}}
+	sec, err := t.secretForPut(p.name)
+	if err != nil {
+		return plan, err
+	}
 	if sec != nil {
-		if err := t.s.keys.checkSecret(sec); err != nil {
-			return res, err
-		}
 		if err := refuseDeleted("put", sec); err != nil {
-			return res, err
+			return plan, err
 		}
 		if p.Token != "" {
-			replayed, err := t.replay(&res, sec, p)
-			if replayed || err != nil {
-				return res, err
+			if _, err := t.replay(&plan.res, sec, p); err != nil || plan.res.Replayed {
+				return plan, err
 			}
 		}
 	}
-	k, err := t.keyForPut(&res, sec, p)
-	if err != nil {
-		return res, err
+	if plan.key, err = t.keyForPut(&plan.res, sec, p); err != nil {
+		return plan, err
 	}
-	if sec == nil {
-		sec, err = t.insertSecret(p.name, k)
-	} else if sec.tombstone() {
-		sec.setKey(k)
-		res.Created = true
+	switch {
+	case sec == nil:
+		sec = &secret{id: crypto.NewID(), name: p.name, nextNumber: 1, createdAt: t.now}
+		sec.setKey(plan.key)
+	case sec.tombstone():
+		sec.setKey(plan.key)
+		plan.res.Created = true
 	}
-	if err != nil {
-		return res, err
+	plan.sec = sec
+	return plan, nil
+}
+
+// secretForPut reads and checks the secret of that name; nil if there is none.
+func (t *tx) secretForPut(name string) (*secret, error) {
+	if sec, known := t.memo.secrets[name]; known {
+		return sec, nil
 	}
-	if err := t.insertVersion(&res, sec, k, p); err != nil {
-		return res, err
+	sec, err := loadSecret(t.ctx, t.q, name)
+	if err != nil || sec == nil {
+		return nil, err
 	}
-	return res, t.describe(sec, p)
+	return sec, t.s.keys.checkSecret(sec)
 }
 
 // keyForPut returns the master key that the new version goes under: the
@@ -142,17 +167,17 @@ func (t *tx) keyForPut(res *PutResult, sec *secret, p put) (*masterKey, error) {
 // not matter if a rotation job leads away from it.
 func (t *tx) namedKey(p put) (*masterKey, error) {
 	if p.Key != "" {
-		return t.keyByName(p.Key)
+		return t.memo.keyByName(t, p.Key)
 	}
 	if !t.state.defaultKey.Valid {
 		return nil, &Error{Op: "put", Secret: p.name, Err: ErrNotFound, Detail: "the store has no default key", Remedy: "reseal key set-default KEY"}
 	}
-	return t.key(t.state.defaultKey.Int64)
+	return t.memo.key(t, t.state.defaultKey.Int64)
 }
 
 // putKey reads and checks the master key of a row for a put.
 func (t *tx) putKey(row int64, sec *secret) (*masterKey, error) {
-	k, err := t.key(row)
+	k, err := t.memo.key(t, row)
 	var e *Error
 	if sec != nil && errors.As(err, &e) {
 		e.Secret, e.ConfiguredKey = sec.name, sec.keyName
@@ -160,91 +185,9 @@ func (t *tx) putKey(row int64, sec *secret) (*masterKey, error) {
 	return k, err
 }
 
-// openJobTarget returns the row of the master key that an open rotation job
-// moves secrets like name to from k, or 0: a new secret there would be behind
-// the job's back.
-func (t *tx) openJobTarget(k *masterKey, name string) (int64, error) {
-	var to int64
-	err := t.queryRow(`
-		SELECT to_key
-		FROM reseal_rotation_jobs
-		WHERE state IN ('running', 'paused') AND from_key = ?1 AND to_key <> ?1 AND substr(?2, 1, length(prefix)) = prefix`,
-		k.row, name).Scan(&to)
-	if errors.Is(err, sql.ErrNoRows) {
-		return 0, nil
-	}
-	return to, err
-}
-
 func (sec *secret) setKey(k *masterKey) {
 	sec.keyRow = sql.NullInt64{Int64: k.row, Valid: true}
 	sec.keyID, sec.keyName = k.id[:], k.name
-}
-
-// insertSecret makes the row of a new secret. Its tag is written with its first
-// version, in the same transaction.
-func (t *tx) insertSecret(name string, k *masterKey) (*secret, error) {
-	sec := &secret{id: crypto.NewID(), name: name, nextNumber: 1, createdAt: t.now}
-	sec.setKey(k)
-	res, err := t.exec(`
-		INSERT INTO reseal_secrets (secret_id, name, master_key, next_number, version_count, created_at, updated_at, tag)
-		VALUES (?, ?, ?, 1, 0, ?, ?, zeroblob(32))`, sec.id[:], name, k.row, t.now, t.now)
-	if err != nil {
-		return nil, err
-	}
-	if sec.row, err = res.LastInsertId(); err != nil {
-		return nil, err
-	}
-	return sec, t.rows.change(t.s.keys, secretRows, 1, sec.id[:])
-}
-
-// insertVersion seals the value as the secret's next version and moves the
-// labels to it. The ids that the contexts name are chosen here, inside the
-// transaction.
-func (t *tx) insertVersion(res *PutResult, sec *secret, k *masterKey, p put) error {
-	kv, wrapper, err := t.wrapper(k)
-	if err != nil {
-		return putKeyError(err, sec)
-	}
-	number, id := sec.nextNumber, crypto.NewID()
-	ring := t.s.keys
-	sealed, wrapped, err := wrapper.SealValue(nil, nil, p.value,
-		crypto.AppendValueContext(nil, ring.storeID, sec.id, sec.name, number, id),
-		crypto.AppendDataKeyContext(nil, ring.storeID, id, k.id, kv.number))
-	if err != nil {
-		return err
-	}
-	ins, err := t.exec(`
-		INSERT INTO reseal_secret_versions (version_id, secret, number, created_at, token, sealed)
-		VALUES (?, ?, ?, ?, NULLIF(?, ''), ?)`, id[:], sec.row, number, t.now, p.Token, sealed)
-	if err != nil {
-		return err
-	}
-	row, err := ins.LastInsertId()
-	if err := firstError(err, t.rows.change(ring, versionRows, 1, id[:])); err != nil {
-		return err
-	}
-	if _, err := t.exec(`
-		INSERT INTO reseal_data_keys (id, master_key_version, wrapped, made_at)
-		VALUES (?, ?, ?, ?)`, row, kv.row, wrapped, max(0, t.now)); err != nil {
-		return err
-	}
-	sec.nextNumber++
-	sec.versionCount++
-	v := label{version: row, versionID: id, number: number}
-	if err := t.moveLabel(sec, p.Label, v); err != nil {
-		return err
-	}
-	if number == 1 || res.Created {
-		if err := t.moveLabel(sec, LabelCurrent, v); err != nil {
-			return err
-		}
-	}
-	res.Version, res.Key, res.KeyVersion = number, k.name, kv.number
-	t.audit(event{action: "put", secret: sec.name, key: k.name, detail: map[string]any{
-		"version": number, "version_id": id.String(), "label": p.Label, "key_version": kv.number,
-	}})
-	return t.saveSecret(sec)
 }
 
 // putKeyError adds the secret to the error of a master key that cannot wrap.

@@ -202,10 +202,14 @@ func refuseDeleted(op string, sec *secret) error {
 	}
 }
 
+func sortLabels(l []label) {
+	slices.SortFunc(l, func(a, b label) int { return strings.Compare(a.label, b.label) })
+}
+
 // saveSecret writes a secret's row with its tag, from the row and labels as
 // they now are.
 func (t *tx) saveSecret(sec *secret) error {
-	slices.SortFunc(sec.labels, func(a, b label) int { return strings.Compare(a.label, b.label) })
+	sortLabels(sec.labels)
 	tag, err := t.s.keys.tag(t.s.keys.secretRecord(nil, sec))
 	if err != nil {
 		return err

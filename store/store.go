@@ -50,6 +50,7 @@ type Store struct {
 	readDB    *sql.DB                // only when own
 	readers   chan *pinned           // idle readers, nil for one not connected yet; only when own
 	writeLock chan struct{}          // held by the one writer of this process
+	puts      putQueue               // that wait for it
 	done      chan struct{}          // closed by Close
 	handles   handles                // that Watch returned
 	closed    atomic.Bool

@@ -20,6 +20,7 @@ type tx struct {
 	state  state
 	rows   rowSet
 	events []event
+	memo   memo
 	// joined says that the transaction is the caller's and may still be rolled
 	// back: nothing may be remembered from it.
 	joined bool
@@ -47,29 +48,33 @@ func (s *Store) write(ctx context.Context, fn func(*tx) error) error {
 // exclusively runs fn between BEGIN IMMEDIATE and COMMIT on the writer's
 // connection.
 func (s *Store) exclusively(ctx context.Context, fn func(querier) error) error {
-	return s.onWriter(ctx, func(q querier, conn *sql.Conn) error {
-		free := context.WithoutCancel(ctx)
-		if _, err := q.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
-			q.ExecContext(free, "ROLLBACK") // cancelled just after it began
-			return err
-		}
-		committed := false
-		defer func() { // also when the host's clock or logger panics
-			if committed {
-				return
-			}
-			// A full disk or an I/O error may have rolled back already.
-			if _, err := q.ExecContext(free, "ROLLBACK"); err != nil && !s.own {
-				discard(conn)
-			}
-		}()
-		if err := s.guarded(q, fn); err != nil {
-			return err
-		}
-		_, err := q.ExecContext(free, "COMMIT")
-		committed = err == nil
+	return s.onWriter(ctx, func(q querier, conn *sql.Conn) error { return s.immediately(ctx, q, conn, fn) })
+}
+
+// immediately runs fn between BEGIN IMMEDIATE and COMMIT. ctx ends the wait for
+// another process's lock.
+func (s *Store) immediately(ctx context.Context, q querier, conn *sql.Conn, fn func(querier) error) error {
+	free := context.WithoutCancel(ctx)
+	if _, err := q.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		q.ExecContext(free, "ROLLBACK") // cancelled just after it began
 		return err
-	})
+	}
+	committed := false
+	defer func() { // also when the host's clock or logger panics
+		if committed {
+			return
+		}
+		// A full disk or an I/O error may have rolled back already.
+		if _, err := q.ExecContext(free, "ROLLBACK"); err != nil && !s.own {
+			discard(conn)
+		}
+	}()
+	if err := s.guarded(q, fn); err != nil {
+		return err
+	}
+	_, err := q.ExecContext(free, "COMMIT")
+	committed = err == nil
+	return err
 }
 
 // guarded runs fn with secure_delete on, for connections that are not the
@@ -120,6 +125,11 @@ func (s *Store) onWriter(ctx context.Context, fn func(querier, *sql.Conn) error)
 		return ctx.Err()
 	}
 	defer func() { <-s.writeLock }()
+	return s.withLock(ctx, fn)
+}
+
+// withLock lends the writer's connection to the holder of writeLock.
+func (s *Store) withLock(ctx context.Context, fn func(querier, *sql.Conn) error) error {
 	if s.closed.Load() {
 		return ErrClosed
 	}

@@ -136,4 +136,9 @@ var targets = []target{
 		goal: "at least 3x of one writer",
 		find: atLeast(3, "store/put/8", "reseal, 8 at once", "reseal"),
 	},
+	{
+		what: "PutMany, 1,000 secrets",
+		goal: "at least 0.5x of the bulk INSERT of the same bytes",
+		find: atLeast(0.5, "store/put/bulk", "reseal, PutMany", "INSERT"),
+	},
 }
