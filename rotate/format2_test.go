@@ -21,7 +21,7 @@ import (
 
 // The figure in docs/reliability.md is from
 //
-//	go test -tags reseal_format2 ./rotate -run Format2 -format-secrets 2000 -v
+//	go test -tags reseal_format2 ./rotate -run Format2 -v
 var formatSecrets = flag.Int("format-secrets", 300, "secrets of TestStoreGoesToFormat2WhileItIsKilled")
 
 const formatChild = "RESEAL_TEST_FORMAT2"
@@ -180,4 +180,69 @@ func TestFormat2LivesBesideFormat1(t *testing.T) {
 	wantFilled(t, s, "old", 10, 1, 50)
 	wantFilled(t, s, "new", 10, 1, 50)
 	resealtest.Check(t, s)
+}
+
+// TestEveryWrapGoesToFormat2 does what docs/migrations.md tells operators to do
+// when a release writes a new format: nothing of the store is of the old one then.
+func TestEveryWrapGoesToFormat2(t *testing.T) {
+	defer crypto.WriteFormat2(false)
+	s := newStore(t)
+	fill(t, s, "app", 10, 2, 50)
+	if n := suites(t, s); len(n) != 1 || n["01"] == 0 {
+		t.Fatalf("a new store has envelopes of %v, want format 1 alone", n)
+	}
+	crypto.WriteFormat2(true)
+	slots, err := s.Slots(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.RotateRoot(t.Context(), store.RotateRootOptions{Credentials: map[string]store.Credential{slots[0].ID: credential()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"default", "mk-1", "mk-2"} {
+		rotateKey(t, s, key)
+		if _, err := rotate.Run(t.Context(), s, rotate.Options{Key: key, Mode: "reencrypt"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := suites(t, s); len(n) != 1 || n["7F"] == 0 {
+		t.Errorf("envelopes of %v are left, want format 2 alone", n)
+	}
+	wantFilled(t, s, "app", 10, 2, 50)
+	resealtest.Check(t, s)
+}
+
+// suites counts every envelope in the store by its suite byte.
+func suites(t *testing.T, s *store.Store) map[string]int {
+	t.Helper()
+	db, err := sql.Open("sqlite", s.Path()+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	n := map[string]int{}
+	for table, column := range map[string]string{
+		"reseal_unseal_slots":     "wrapped",
+		"reseal_root_keys":        "integrity_wrapped",
+		"reseal_master_key_wraps": "wrapped",
+		"reseal_data_keys":        "wrapped",
+		"reseal_secret_versions":  "sealed",
+	} {
+		rows, err := db.QueryContext(t.Context(), "SELECT hex(substr("+column+", 4, 1)) FROM "+table)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for rows.Next() {
+			var suite string
+			if err := rows.Scan(&suite); err != nil {
+				t.Fatal(err)
+			}
+			n[suite]++
+		}
+		if err := rows.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return n
 }
