@@ -11,7 +11,7 @@ import (
 
 // Discard removes one secret version that is proved unopenable: its data key is
 // missing or does not unwrap, its value does not open, or its master key
-// version is gone. It works on deleted secrets too, so that damage cannot hold
+// version is gone, and no other master key version unwraps it. It works on deleted secrets too, so that damage cannot hold
 // a master key for ever. A version that opens is ErrOpens, also when its master
 // key is disabled. The version's labels go with it: LabelCurrent then points
 // nowhere until a put or SetLabel.
@@ -87,6 +87,9 @@ func (t *tx) discarded(sec *secret, number uint64, count int, detail map[string]
 func (t *tx) whyUnopenable(sec *secret, number uint64) (string, error) {
 	v, err := scanStored(t.queryRow(selectStored+`v.number = ?`, sec.row, number))
 	if err != nil {
+		return "", err
+	}
+	if err := t.refuseMisplaced(sec, v.dataKey); err != nil {
 		return "", err
 	}
 	if v.key.row == 0 {

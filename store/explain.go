@@ -192,6 +192,9 @@ func (x *explainer) chain(d dataKey) error {
 	x.ok("data key", "there")
 	k, kv, err := effective(x.ctx, x.q, d)
 	if errors.Is(err, ErrDamaged) || errors.Is(err, ErrNotFound) {
+		if err := x.misplaced(d); err != nil {
+			return err
+		}
 		x.broken("master key version", x.discard(), "%s", missingLink(d.keyVersion))
 		return errBroken
 	}
@@ -239,6 +242,11 @@ func (x *explainer) value(d dataKey, k *masterKey, kv keyVersion) error {
 	defer o.close()
 	err := o.open(x.sec, &d, k, kv)
 	src := o.unwrapped[kv.row]
+	if err != nil {
+		if err := x.misplaced(d); err != nil {
+			return err
+		}
+	}
 	if src.err != nil {
 		why, err := damageOf(src.err)
 		if err == nil {
@@ -257,6 +265,18 @@ func (x *explainer) value(d dataKey, k *masterKey, kv keyVersion) error {
 	}
 	x.ok("value", "opens")
 	return nil
+}
+
+// misplaced breaks the chain at a data key that another master key version wraps
+// than its row names: set-key puts that right.
+func (x *explainer) misplaced(d dataKey) error {
+	src, err := view{s: x.s, ctx: x.ctx, q: x.q, remember: true}.misplaced(d)
+	if err != nil || src == nil {
+		return err
+	}
+	x.EffectiveKey, x.EffectiveKeyVersion, x.KeyState = src.key.name, src.version.number, src.key.versionState(src.version)
+	x.broken("data key", "reseal set-key "+x.Secret+" "+x.ConfiguredKey, "%s", src.misplacedDetail())
+	return errBroken
 }
 
 // lost is the remedy for a master key version that does not unwrap: with it

@@ -88,6 +88,9 @@ func TestExplainFindsTheBreakAndMendsIt(t *testing.T) {
 		}, "data key", "reseal discard a --version 4", true},
 		{"master key version gone", func(t *testing.T, s *resealtest.Store) {
 			s.Exec(t, `UPDATE reseal_data_keys SET master_key_version = 99 WHERE id = `+current)
+		}, "data key", "reseal set-key a mk-1", false},
+		{"master key version and wrap gone", func(t *testing.T, s *resealtest.Store) {
+			s.Exec(t, `UPDATE reseal_data_keys SET master_key_version = 99, wrapped = zeroblob(108) WHERE id = `+current)
 		}, "master key version", "reseal discard a --version 4", true},
 		{"wrap damaged", func(t *testing.T, s *resealtest.Store) {
 			s.Exec(t, `UPDATE reseal_data_keys SET wrapped = zeroblob(108) WHERE id = `+current)

@@ -97,8 +97,16 @@ func (s *Store) SetDefaultKeyTx(ctx context.Context, caller *sql.Tx, name string
 
 // DestroyKeyVersion destroys the material of one version of a master key that
 // is not its primary, at once and for good. A version that still wraps a data
-// key is refused with ErrDependents.
+// key is refused with ErrDependents, also when the data key's row was made to
+// name another: the wrap of every data key is opened first, in a transaction
+// that only reads.
 func (s *Store) DestroyKeyVersion(ctx context.Context, name string, version uint64) error {
+	if err := s.needUnsealed(); err != nil {
+		return err
+	}
+	if err := s.snapshot(ctx, func(q querier) error { return s.refuseNeeded(ctx, q, name, version) }); err != nil {
+		return err
+	}
 	err := s.write(ctx, func(t *tx) error { return t.destroyKeyVersion(name, version) })
 	if err == nil {
 		s.retired(ctx, "the wrap of a destroyed master key version")

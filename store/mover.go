@@ -95,20 +95,40 @@ func (m *mover) prepare(sec *secret) ([]moved, error) {
 		if err := m.t.live.Err(); err != nil {
 			return nil, err
 		}
-		from := m.source(d.keyVersion)
-		if d.keyVersion == m.kv.row {
-			if err := m.prove(d); err != nil {
-				return nil, m.versionError(sec, d, from, err)
-			}
+		next, err := m.move(d)
+		if err != nil {
+			return nil, m.versionError(sec, d, m.source(d.keyVersion), err)
+		}
+		if next == nil {
 			continue
 		}
-		wrapped, err := m.rewrap(nil, from, d.versionID, d.wrapped)
-		if err != nil {
-			return nil, m.versionError(sec, d, from, err)
-		}
-		out = append(out, moved{dataKey: d, from: from, wrapped: wrapped})
+		out = append(out, *next)
 	}
 	return out, nil
+}
+
+// move makes a new wrap for a data key; nil for one that is under the target.
+func (m *mover) move(d dataKey) (*moved, error) {
+	from := m.source(d.keyVersion)
+	wrapped, err := m.moveFrom(from, d)
+	if err != nil {
+		if from, err = m.find(d, err); err == nil {
+			wrapped, err = m.rewrap(nil, from, d.versionID, d.wrapped)
+		}
+	}
+	if err != nil || wrapped == nil {
+		return nil, err
+	}
+	return &moved{dataKey: d, from: from, wrapped: wrapped}, nil
+}
+
+// moveFrom makes a new wrap for a data key that is where its row says, or
+// proves that it needs none.
+func (m *mover) moveFrom(from *source, d dataKey) ([]byte, error) {
+	if d.keyVersion == m.kv.row {
+		return nil, m.prove(d)
+	}
+	return m.rewrap(nil, from, d.versionID, d.wrapped)
 }
 
 // load reads all versions of a checked secret, and refuses if one is missing.
@@ -167,6 +187,9 @@ func (m *mover) write(sec *secret, versions []moved, action string) (SetKeyResul
 		}
 		if v.from.altered {
 			detail["altered_key"] = v.from.key.name
+		}
+		if v.from.version.row != v.keyVersion {
+			detail["misplaced"] = true
 		}
 	}
 	return res, m.conclude(sec, res, action, detail)

@@ -124,7 +124,10 @@ func (sw *sweep) all(kind string, names []string, done *[]string, fn func(*tx, s
 		if err := sw.ctx.Err(); err != nil {
 			return err
 		}
-		err := sw.each(func(t *tx) error { return fn(t, name) })
+		err := sw.prove(kind, name)
+		if err == nil {
+			err = sw.each(func(t *tx) error { return fn(t, name) })
+		}
 		switch {
 		case err == nil:
 			*done = append(*done, name)
@@ -135,6 +138,14 @@ func (sw *sweep) all(kind string, names []string, done *[]string, fn func(*tx, s
 		}
 	}
 	return nil
+}
+
+// prove proves of a master key that no data key needs it, whatever its row says.
+func (sw *sweep) prove(kind, name string) error {
+	if kind != "key" {
+		return nil
+	}
+	return sw.list(func(q querier) error { return sw.s.refuseNeeded(sw.ctx, q, name, 0) })
 }
 
 func skippable(err error) bool {
