@@ -1,6 +1,18 @@
 package benchmarks
 
-import "testing"
+import (
+	"os"
+	"testing"
+)
+
+func TestMain(m *testing.M) {
+	if Child() {
+		return
+	}
+	code := m.Run()
+	CloseShared()
+	os.Exit(code)
+}
 
 // BenchmarkCases runs every side by itself; the heavy ones not with -short.
 func BenchmarkCases(b *testing.B) {

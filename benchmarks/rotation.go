@@ -13,10 +13,12 @@ import (
 const smallValue = 32
 
 // counts are the numbers of versions that rotations are measured at.
-var counts = []struct {
+var counts = []count{{"10 k", 10_000}, {"100 k", 100_000}, {"1 M", 1_000_000}}
+
+type count struct {
 	name string
 	n    int
-}{{"10 k", 10_000}, {"100 k", 100_000}, {"1 M", 1_000_000}}
+}
 
 // rotationCases move every data key of a store to a new master key version. The
 // limit is the fastest statement that puts other bytes in as many rows, without
@@ -32,7 +34,11 @@ func rotationCases() []Case {
 			rowByRow(c.n),
 		}})
 	}
+	out = append(out, Case{ID: "rotation/memory", Title: "a process that rotates and reads back", Per: "data key", Heavy: true, Sides: []Side{
+		childSide("gentle", counts[0]), childSide("gentle", counts[1]), childSide("gentle", counts[2]), childSide("fast", counts[2]),
+	}})
 	return append(out,
+		Case{ID: "rotation/readers", Title: "get and put while 100 k data keys are rewrapped", Heavy: true, Sides: readerSides(100_000)},
 		Case{ID: "rotation/key-to-key", Title: "move 10 k secrets to another key", Per: "data key", Sides: []Side{keyToKeySide(10_000)}},
 		Case{ID: "rotation/reencrypt", Title: "reencrypt 100 k versions of 1 KiB", Per: "data key", Heavy: true, Sides: []Side{
 			rawRewrite(100_000, valueSize),
@@ -100,5 +106,13 @@ func keyToKeySide(n int) Side {
 			from, to = to, from
 			return sample, err
 		}}, nil
+	}}
+}
+
+// childSide rotates a shared store in a process of its own.
+func childSide(gear string, c count) Side {
+	return Side{Name: fmt.Sprintf("reseal, %s, %s", gear, c.name), N: c.n, Rounds: 1, Open: func(ctx context.Context, _ string) (*Work, error) {
+		_, dir, err := sharedFolder(ctx, c.n, smallValue)
+		return &Work{Do: func(ctx context.Context, _ int) (Sample, error) { return inChild(ctx, gear, dir) }}, err
 	}}
 }

@@ -26,28 +26,35 @@ var shared struct {
 // sharedStore returns the store of n secrets with values of that length. It is
 // not the caller's to close.
 func sharedStore(ctx context.Context, n, length int) (*store.Store, error) {
+	s, _, err := sharedFolder(ctx, n, length)
+	return s, err
+}
+
+// sharedFolder returns that store with the folder that it lies in, for another
+// process.
+func sharedFolder(ctx context.Context, n, length int) (*store.Store, string, error) {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
 	name := fmt.Sprintf("%d-%d", n, length)
 	if s := shared.stores[name]; s != nil {
-		return s, nil
+		return s, filepath.Join(shared.dir, name), nil
 	}
 	if shared.dir == "" {
 		var err error
 		if shared.dir, err = os.MkdirTemp(Folder, "reseal-shared-"); err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		shared.stores = map[string]*store.Store{}
 	}
 	dir := filepath.Join(shared.dir, name)
 	if err := os.Mkdir(dir, 0o700); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	s, err := filledStore(ctx, dir, n, length)
 	if err == nil {
 		shared.stores[name] = s
 	}
-	return s, err
+	return s, dir, err
 }
 
 // CloseShared closes and removes the stores that cases share.

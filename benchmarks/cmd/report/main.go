@@ -34,6 +34,9 @@ type options struct {
 }
 
 func main() {
+	if benchmarks.Child() {
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := run(ctx, os.Args[1:], os.Stderr); err != nil {
@@ -84,6 +87,8 @@ func measureAll(ctx context.Context, o options, log io.Writer) error {
 	if err != nil {
 		return err
 	}
+	benchmarks.Folder = o.dir
+	defer benchmarks.CloseShared()
 	for _, c := range benchmarks.Cases() {
 		if !o.chosen(c.ID) || o.light && c.Heavy || o.resume && book.measured(c.ID) {
 			continue

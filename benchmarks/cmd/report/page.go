@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +22,11 @@ var sections = []section{
 		"Beside it is the cipher alone, once."},
 	{"store/", "One operation of a store", "Beside it is one table with the same bytes in one file with the same settings, its statements prepared. " +
 		"A put is durable when it returns: the time is the disk's for the most part."},
+	{"rotation/", "Rotation", "Every data key of a store goes to a new version of its master key. The time is that of the moving, with the commitment, the proof " +
+		"of each new wrap and the comparison with the old bytes; the whole job, with a read-back of every version by another path, is beside it. " +
+		"The limit is the fastest statement that puts other bytes in as many rows."},
+	{"growth/", "Growth", "The same in stores of different sizes, and in one whose statistics SQLite has gathered."},
+	{"verify/", "Verification", "Every record, every wrap and every value is opened, in a process of its own."},
 }
 
 // write makes the page and its charts.
@@ -119,7 +125,7 @@ func (b *book) section(p *strings.Builder, s section) {
 	if len(rows) == 0 {
 		return
 	}
-	fmt.Fprintf(p, "## %s\n\n%s\n\n| what | side | median | spread | ratio |\n|---|---|---|---|---|\n", s.title, s.text)
+	fmt.Fprintf(p, "## %s\n\n%s\n\n| what | side | median | spread | ratio | besides |\n|---|---|---|---|---|---|\n", s.title, s.text)
 	for _, r := range rows {
 		r.rows(p)
 	}
@@ -135,9 +141,19 @@ func (r *result) rows(p *strings.Builder) {
 		} else if len(r.Sides) == 1 {
 			ratio = ""
 		}
-		fmt.Fprintf(p, "| %s | %s | %s | %s – %s | %s |\n", title, side.Name,
-			duration(median(side.Wall)), duration(quantile(side.Wall, 0.25)), duration(quantile(side.Wall, 0.75)), ratio)
+		fmt.Fprintf(p, "| %s | %s | %s | %s – %s | %s | %s |\n", title, side.Name,
+			duration(median(side.Wall)), duration(quantile(side.Wall, 0.25)), duration(quantile(side.Wall, 0.75)), ratio, side.besides())
 	}
+}
+
+// besides is what else was measured of a side.
+func (s *sideResult) besides() string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(s.Extra)) {
+		what, unit, _ := strings.Cut(name, ", ")
+		out = append(out, fmt.Sprintf("%s %s %s", what, digits(median(s.Extra[name])), unit))
+	}
+	return strings.Join(out, ", ")
 }
 
 // checkDocs refuses a folder that is not the project's docs.

@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // target is one line of what reseal is measured against. A finding is what was
 // measured for it; a target may have several.
@@ -141,4 +144,107 @@ var targets = []target{
 		goal: "at least 0.5x of the bulk INSERT of the same bytes",
 		find: atLeast(0.5, "store/put/bulk", "reseal, PutMany", "INSERT"),
 	},
+	{
+		what: "rewrap 1,000,000, fast",
+		goal: "at least 0.50x of the range UPDATE without a cipher",
+		find: atLeast(0.50, "rotation/rewrap/1 M", "reseal, fast", "range"),
+	},
+	{
+		what: "rewrap 1,000,000, fast",
+		goal: "at least 2x of the loop row by row with the same cipher",
+		find: atLeast(2, "rotation/rewrap/1 M", "reseal, fast", "row by row"),
+	},
+	{
+		what: "rewrap 1,000,000, gentle",
+		goal: "at least 0.35x of the range UPDATE without a cipher",
+		find: atLeast(0.35, "rotation/rewrap/1 M", "reseal, gentle", "range"),
+	},
+	{
+		what: "memory of a gentle rotation of 1,000,000",
+		goal: "at most 16 MB over the idle store, flat in the count; under 100 MB in all",
+		find: all(
+			extra("peak over idle, MB", 16, "rotation/memory", "reseal, gentle, 10 k"),
+			extra("peak over idle, MB", 16, "rotation/memory", "reseal, gentle, 1 M"),
+			extra("peak, MB", 100, "rotation/memory", "reseal, gentle, 1 M")),
+	},
+	{
+		what: "write-ahead log of a gentle rotation of 1,000,000",
+		goal: "under 16 MB",
+		find: extra("write-ahead log, MB", 16, "rotation/memory", "reseal, gentle, 1 M"),
+	},
+	{
+		what: "reencrypt 100,000 versions of 1 KiB",
+		goal: "at least 0.8x of the UPDATE of the same bytes",
+		find: atLeast(0.8, "rotation/reencrypt", "reseal", "UPDATE"),
+	},
+	{
+		what: "get after ANALYZE",
+		goal: "at most 1.1x of before",
+		find: atMost(1.1, "growth/analyze", "after", "before"),
+	},
+	{
+		what: "growth: rewrap at 1 M",
+		goal: "at least 0.8x of the rate at 10 k",
+		find: growth,
+	},
+	{
+		what: "growth: get at 1 M",
+		goal: "at most 1.5x of 10 k",
+		find: atMost(1.5, "growth/get", "1 M", "10 k"),
+	},
+	{
+		what: "growth: open a store of 1 M",
+		goal: "under 20 ms besides the key derivation",
+		find: under(20*ms, "growth/open", "1 M"),
+	},
+	{
+		what: "reader during a gentle rotation",
+		goal: "p50 at most 1.1x and p99 at most 2.5x of idle; put p99 at most 25 ms",
+		find: all(
+			extraOver("get p50, µs", 1.1, "rotation/readers", "gentle", "idle"),
+			extraOver("get p99, µs", 2.5, "rotation/readers", "gentle", "idle"),
+			extra("put p99, ms", 25, "rotation/readers", "gentle")),
+	},
+	{
+		what: "verify --deep, 1 M versions of 32 B",
+		goal: "at least 150,000 versions a second, memory constant",
+		find: all(under(1e9/150e3, "verify/deep", "1 M"), extra("peak over idle, MB", 64, "verify/deep", "1 M")),
+	},
+}
+
+// extra is a figure besides the time.
+func extra(name string, limit float64, id, side string) func(*book) []finding {
+	return func(b *book) []finding {
+		s, _ := sides(b, id, side, side)
+		if s == nil || len(s.Extra[name]) == 0 {
+			return nil
+		}
+		_, unit, _ := strings.Cut(name, ", ")
+		v := median(s.Extra[name])
+		return []finding{{digits(v) + " " + unit, v <= limit}}
+	}
+}
+
+// extraOver compares such a figure of two sides.
+func extraOver(name string, limit float64, id, side, base string) func(*book) []finding {
+	return func(b *book) []finding {
+		s, r := sides(b, id, side, base)
+		if s == nil || len(s.Extra[name]) == 0 {
+			return nil
+		}
+		v := over(s.Extra[name], r.Extra[name])
+		return []finding{{fmt.Sprintf("%.2fx", v), v <= limit}}
+	}
+}
+
+// growth compares the rates of the fast gear in two cases, each by its own
+// limit: they were not measured one after the other.
+func growth(b *book) []finding {
+	small, limitSmall := sides(b, "rotation/rewrap/10 k", "reseal, fast", "range")
+	large, limitLarge := sides(b, "rotation/rewrap/1 M", "reseal, fast", "range")
+	if small == nil || large == nil {
+		return nil
+	}
+	r := over(small.Wall, limitSmall.Wall) / over(large.Wall, limitLarge.Wall)
+	return []finding{{fmt.Sprintf("%.2fx, each by its limit", r), r >= 0.8}}
 }

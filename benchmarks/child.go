@@ -1,0 +1,149 @@
+package benchmarks
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/reseal/reseal/rotate"
+	"github.com/reseal/reseal/store"
+)
+
+// childVariable, when it is set, makes the program a child that rotates the
+// store in the folder that it names, and tells what that took: memory can be
+// measured only of a process that does nothing else.
+const childVariable = "RESEAL_BENCHMARK_CHILD"
+
+// Child does a child's work and reports whether the program is one. main calls
+// it first.
+func Child() bool {
+	task := os.Getenv(childVariable)
+	if task == "" {
+		return false
+	}
+	gear, dir, _ := strings.Cut(task, ":")
+	s, err := childTask(context.Background(), gear, dir)
+	if err == nil {
+		err = json.NewEncoder(os.Stdout).Encode(s)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "report: child:", err)
+		os.Exit(1)
+	}
+	return true
+}
+
+// inChild runs a child in dir.
+func inChild(ctx context.Context, gear, dir string) (Sample, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return Sample{}, err
+	}
+	cmd := exec.CommandContext(ctx, exe)
+	cmd.Env = append(os.Environ(), childVariable+"="+gear+":"+dir)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return Sample{}, fmt.Errorf("%w: %s", err, stderr.Bytes())
+	}
+	var s Sample
+	return s, json.Unmarshal(out, &s)
+}
+
+func childTask(ctx context.Context, gear, dir string) (Sample, error) {
+	cred := store.KeyFile(filepath.Join(dir, "key"))
+	s, err := store.Open(ctx, filepath.Join(dir, "reseal.db"), cred, nil)
+	if err != nil {
+		return Sample{}, err
+	}
+	defer s.Close()
+	if v, err := s.Get(ctx, secretName(0)); err != nil {
+		return Sample{}, err
+	} else {
+		v.Clear()
+	}
+	debug.FreeOSMemory()
+	idle := memory("VmRSS")
+	var sample Sample
+	switch gear {
+	case "verify":
+		sample, err = verifyAll(ctx, s)
+	default:
+		sample, err = childRotation(ctx, s, filepath.Join(dir, "reseal.db-wal"), rotate.Options{Key: rotatedKey, Fast: gear == "fast"})
+	}
+	if err != nil {
+		return sample, err
+	}
+	sample.Extra["idle, MB"] = idle
+	sample.Extra["peak, MB"] = memory("VmHWM")
+	sample.Extra["peak over idle, MB"] = memory("VmHWM") - idle
+	return sample, nil
+}
+
+// childRotation rotates, and looks at the write-ahead log now and then.
+func childRotation(ctx context.Context, s *store.Store, log string, o rotate.Options) (Sample, error) {
+	if _, err := s.RotateKey(ctx, rotatedKey); err != nil {
+		return Sample{}, err
+	}
+	left, err := s.RotationRemaining(ctx, store.RotationSpec{From: rotatedKey, To: rotatedKey})
+	if err != nil {
+		return Sample{}, err
+	}
+	var largest int64
+	looking, stop := context.WithCancel(ctx)
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
+		for looking.Err() == nil {
+			if info, err := os.Lstat(log); err == nil {
+				largest = max(largest, info.Size())
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	})
+	sample, err := rotateAll(ctx, s, int(left), o)
+	stop()
+	watcher.Wait()
+	if err == nil {
+		sample.Extra["write-ahead log, MB"] = float64(largest) / 1e6
+	}
+	return sample, err
+}
+
+// verifyAll verifies every version of a store.
+func verifyAll(ctx context.Context, s *store.Store) (Sample, error) {
+	began := time.Now()
+	r, err := s.Verify(ctx, store.VerifyOptions{Deep: true})
+	if err == nil && !r.OK {
+		err = errors.New("the store does not verify")
+	}
+	return Sample{Time: time.Since(began), N: int(r.VersionsChecked), Extra: map[string]float64{}}, err
+}
+
+// memory reads one of the kernel's figures about this process, in megabytes of
+// 10^6 bytes. On systems other than Linux it is 0.
+func memory(name string) float64 {
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, name+":"); ok {
+			kb, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+			if err == nil {
+				return kb * 1024 / 1e6
+			}
+		}
+	}
+	return 0
+}
