@@ -101,7 +101,7 @@ func (a *app) importable(ctx context.Context, path string, f importFlags) ([]pai
 	if f.format == "sqlite-column" {
 		return a.readColumn(ctx, path, f.prefix, &f.column)
 	}
-	src, err := a.readImport(path)
+	src, err := await(ctx, func() ([]byte, error) { return a.readImport(path) })
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -137,7 +138,30 @@ func (s *session) runUntilMoved(args ...string) (code int, stdout, stderr string
 }
 
 func (s *session) runIn(ctx context.Context, args ...string) (code int, stdout, stderr string) {
+	return s.runWith(ctx, strings.NewReader(""), args...)
+}
+
+func (s *session) runWith(ctx context.Context, stdin io.Reader, args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
-	code = run(ctx, append(args, s.flags...), strings.NewReader(""), &out, &errs)
+	code = run(ctx, append(args, s.flags...), stdin, &out, &errs)
 	return code, out.String(), errs.String()
+}
+
+// A command that waits for a pipe that nobody writes to ends when it is
+// interrupted.
+func TestInterruptEndsWaitingForInput(t *testing.T) {
+	s := newSession(t)
+	for _, args := range [][]string{{"put", "a"}, {"import", "-", "--format", "json"}} {
+		stdin, w := io.Pipe()
+		ctx, interrupt := context.WithCancel(context.Background())
+		defer time.AfterFunc(300*time.Millisecond, interrupt).Stop()
+		code, out, errs := s.runWith(ctx, stdin, args...)
+		w.Close()
+		if code != exitInterrupted || out != "" {
+			t.Errorf("%v: exit code %d, want %d; %q\n%s", args, code, exitInterrupted, out, errs)
+		}
+	}
+	if out := s.ok("", "list"); out != "" {
+		t.Errorf("something was stored:\n%s", out)
+	}
 }

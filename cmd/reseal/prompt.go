@@ -48,25 +48,19 @@ func (t *terminal) secret(ctx context.Context, question string) ([]byte, error) 
 	}
 	fmt.Fprint(t.out, question)
 	defer fmt.Fprintln(t.out)
-	type answer struct {
-		line []byte
-		err  error
-	}
-	got := make(chan answer, 1)
-	go func() {
-		line, err := term.ReadPassword(fd)
-		got <- answer{line, err}
-	}()
-	select {
-	case a := <-got:
-		if errors.Is(a.err, io.EOF) {
-			return nil, usagef("", "the terminal was closed before an answer")
-		}
-		return a.line, a.err
-	case <-ctx.Done():
+	line, err := await(ctx, func() ([]byte, error) { return term.ReadPassword(fd) })
+	if ctx.Err() != nil {
 		term.Restore(fd, before)
-		return nil, ctx.Err()
 	}
+	return line, closed(err)
+}
+
+// closed gives the end of a terminal its words.
+func closed(err error) error {
+	if errors.Is(err, io.EOF) {
+		return usagef("", "the terminal was closed before an answer")
+	}
+	return err
 }
 
 // secretTwice asks until two answers are the same, three times at most.
@@ -95,31 +89,21 @@ func (t *terminal) secretTwice(ctx context.Context, what string) ([]byte, error)
 // line asks for a line that is shown.
 func (t *terminal) line(ctx context.Context, question string) (string, error) {
 	fmt.Fprint(t.out, question)
-	type answer struct {
-		line string
-		err  error
-	}
-	got := make(chan answer, 1)
-	go func() {
-		var line []byte
-		var b [1]byte
-		for {
-			n, err := t.in.Read(b[:])
-			if err != nil || n == 1 && b[0] == '\n' {
-				got <- answer{strings.TrimSuffix(string(line), "\r"), err}
-				return
-			}
-			line = append(line, b[:n]...)
-		}
-	}()
-	select {
-	case a := <-got:
-		if errors.Is(a.err, io.EOF) {
-			return "", usagef("", "the terminal was closed before an answer")
-		}
-		return a.line, a.err
-	case <-ctx.Done():
+	line, err := await(ctx, t.readLine)
+	if ctx.Err() != nil {
 		fmt.Fprintln(t.out)
-		return "", ctx.Err()
+	}
+	return line, closed(err)
+}
+
+func (t *terminal) readLine() (string, error) {
+	var line []byte
+	var b [1]byte
+	for {
+		n, err := t.in.Read(b[:])
+		if err != nil || n == 1 && b[0] == '\n' {
+			return strings.TrimSuffix(string(line), "\r"), err
+		}
+		line = append(line, b[:n]...)
 	}
 }

@@ -33,12 +33,12 @@ func (a *app) readValue(ctx context.Context, in valueInput) ([]byte, error) {
 		if hasInput(a.stdin) {
 			return nil, usagef("give only one of them: for the file, add </dev/null", "there is a value on standard input and one in --from-file")
 		}
-		value, err = readFile(in.fromFile)
+		value, err = await(ctx, func() ([]byte, error) { return readFile(in.fromFile) })
 		in.keep = in.keep || !in.trim
 	case isTerminal(a.stdin):
 		return a.promptValue(ctx)
 	default:
-		value, err = readLimited(a.stdin)
+		value, err = await(ctx, func() ([]byte, error) { return readLimited(a.stdin) })
 	}
 	if err != nil {
 		return nil, err
