@@ -10,11 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
-	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -31,10 +27,7 @@ var killEvery = flag.Int("kill-every", 60, "TestMigrationKilledAtAnySystemCall k
 
 func init() {
 	children["migrate"] = childMigrates
-	if os.Getenv(childVariable) == "migrate" {
-		// strace counts the calls of each thread by itself.
-		runtime.LockOSThread()
-	}
+	lockTracedChild("migrate")
 }
 
 // childMigrates does one step to the file, on this thread.
@@ -120,57 +113,10 @@ func (s *killStep) start(t *testing.T) (path string) {
 	return path
 }
 
-// call is one system call of a step: the nth of its name.
-type call struct {
-	name string
-	nth  int
-}
-
-// traced runs the step under strace with more arguments. It reports whether the
-// process came to its end.
-func (s *killStep) traced(t *testing.T, path string, args ...string) (ended bool) {
-	t.Helper()
-	cmd := child(t, "migrate", s.name, path)
-	args = append([]string{"strace", "-f", "-qq"}, args...)
-	cmd.Args = append(append(args, os.Args[0]), cmd.Args[1:]...)
-	var err error
-	cmd.Path, err = exec.LookPath("strace")
-	storetest.OK(t, err)
-	cmd.Env = append(cmd.Env, "GOMAXPROCS=1", "GORACE=atexit_sleep_ms=0")
-	out, err := cmd.CombinedOutput()
-	if err != nil && !cmd.ProcessState.Sys().(syscall.WaitStatus).Signaled() {
-		t.Fatalf("%s with %v: %v: %s", s.name, args, err, out)
-	}
-	return err == nil
-}
-
-// calls lists the system calls on files and descriptors that the step makes,
-// from its beginning on.
+// calls lists the system calls on files and descriptors that the step makes.
 func (s *killStep) calls(t *testing.T) []call {
 	t.Helper()
-	log := filepath.Join(t.TempDir(), "calls")
-	if !s.traced(t, s.start(t), "-o", log, "-e", "trace=%file,%desc") {
-		t.Fatalf("%s did not come to its end", s.name)
-	}
-	text, err := os.ReadFile(log)
-	storetest.OK(t, err)
-	var all []call
-	count := map[string]int{}
-	thread, _, _ := strings.Cut(string(text), " ")
-	begun := false
-	for line := range strings.Lines(string(text)) {
-		rest, ours := strings.CutPrefix(line, thread+" ")
-		name, args, is := strings.Cut(strings.TrimSpace(rest), "(")
-		if !ours || !is || strings.HasPrefix(name, "<") {
-			continue
-		}
-		count[name]++
-		if begun {
-			all = append(all, call{name, count[name]})
-		}
-		begun = begun || name == "write" && strings.HasPrefix(args, `1, "ready`)
-	}
-	return all
+	return tracedCalls(t, "%file,%desc", "migrate", s.name, s.start(t))
 }
 
 // sweep kills the step at every so many of its calls and returns how many kills
@@ -181,7 +127,7 @@ func (s *killStep) sweep(t *testing.T, every int) (kills int, at map[int64]int, 
 	all := s.calls(t)
 	for i := 0; i < len(all); i += every {
 		c, path := all[i], s.start(t)
-		if s.traced(t, path, "-o", "/dev/null", "-e", "trace="+c.name, "-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", c.name, c.nth)) {
+		if _, ended := killedAt(t, c, "migrate", s.name, path); ended {
 			continue // it made fewer of them this time
 		}
 		kills++
@@ -294,16 +240,6 @@ func wantWholeBackups(t *testing.T, path string) error {
 		}
 	}
 	return nil
-}
-
-func needStrace(t *testing.T) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("kills processes")
-	}
-	if _, err := exec.LookPath("strace"); err != nil {
-		t.Skip("SKIPPED: kills at system calls: there is no strace")
-	}
 }
 
 func TestMigrationKilledAtAnySystemCall(t *testing.T) {
