@@ -18,7 +18,7 @@ func secretCases() []Case {
 	return []Case{
 		{ID: "store/get", Title: "get 1 KiB by name", Sides: []Side{rawGet(1), getSide(1)}},
 		{ID: "store/get/2", Title: "get 1 KiB by name, two at once", Sides: []Side{rawGet(2), getSide(2)}},
-		{ID: "store/hot", Title: "the newest value, of a handle", Sides: []Side{hotSide()}},
+		{ID: "store/hot", Title: "the newest value, of a handle", Sides: []Side{hotSide(true), hotSide(false)}},
 		{ID: "store/put", Title: "put 1 KiB, durable", Sides: []Side{rawPut(), putSide(1)}},
 		{ID: "store/put/8", Title: "put 1 KiB, durable, eight at once", Sides: []Side{putSide(1), putSide(8)}},
 		{ID: "store/put/bulk", Title: "put 1,000 secrets of 1 KiB in one transaction", Per: "secret", Sides: []Side{rawBulk(), putManySide(), putTxSide()}},
@@ -124,8 +124,10 @@ func getSide(workers int) Side {
 	}}
 }
 
-func hotSide() Side {
-	return Side{Name: "reseal", Open: func(ctx context.Context, dir string) (*Work, error) {
+// hotSide reads a value at hand, into a buffer that is kept or a new one.
+func hotSide(kept bool) Side {
+	name := map[bool]string{true: "Append, into a buffer that is kept", false: "Value, a copy each time"}[kept]
+	return Side{Name: name, Open: func(ctx context.Context, dir string) (*Work, error) {
 		s, err := filledStore(ctx, dir, 1, valueSize)
 		if err != nil {
 			return nil, err
@@ -134,9 +136,14 @@ func hotSide() Side {
 		if err != nil {
 			return nil, err
 		}
+		buf := make([]byte, 0, valueSize)
+		read := func(ctx context.Context) error { _, err := h.Value(ctx); return err }
+		if kept {
+			read = func(ctx context.Context) error { _, _, err := h.Append(ctx, buf); return err }
+		}
 		return timed(func(ctx context.Context, n int) error {
 			for range n {
-				if _, err := h.Value(ctx); err != nil {
+				if err := read(ctx); err != nil {
 					return err
 				}
 			}

@@ -85,7 +85,7 @@ func (t *tx) discarded(sec *secret, number uint64, count int, detail map[string]
 // and returns why it does not open. That it does is ErrOpens; any other error
 // means that it cannot be told.
 func (t *tx) whyUnopenable(sec *secret, number uint64) (string, error) {
-	v, err := scanStored(t.queryRow(selectStored+`v.number = ?`, sec.row, number))
+	v, err := scanStored(t.queryRow(storedByNumber, number, sec.row))
 	if err != nil {
 		return "", err
 	}

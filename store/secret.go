@@ -255,7 +255,7 @@ func loadDataKeysAfter(ctx context.Context, q querier, secretRow int64, after ui
 			COALESCE(d.made_at, 0)
 		FROM reseal_secret_versions AS v
 		LEFT JOIN reseal_data_keys AS d ON d.id = v.id
-		WHERE v.secret = ? AND v.number > ?
+		WHERE v.secret = CAST(? AS INTEGER) AND v.number > CAST(? AS INTEGER)
 		ORDER BY v.number
 		LIMIT ?`, secretRow, after, limit)
 	if err != nil {

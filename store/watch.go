@@ -133,24 +133,59 @@ func (h *Handle) follow(ctx context.Context) {
 
 // Value returns the newest value, or the error that Get would return: after the
 // secret was deleted, for one. The value is the caller's, who clears it.
-func (h *Handle) Value(ctx context.Context) (Value, error) {
-	if !h.fresh() {
-		if err := h.look(ctx); err != nil {
-			return Value{}, err
-		}
+func (h *Handle) Value(ctx context.Context) (v Value, err error) {
+	err = h.withNewest(ctx, func(newest Value) {
+		v = newest
+		b := bytes.Clone(newest.Bytes())
+		v.bytes = func() []byte { return b }
+	})
+	return v, err
+}
+
+// Append appends the newest value to dst and returns the extended slice, with the
+// number of the version. It is Value for those who ask very often: where dst has
+// the room it allocates nothing. The bytes are the caller's, who clears them. On
+// an error dst is returned as it was.
+func (h *Handle) Append(ctx context.Context, dst []byte) (value []byte, version uint64, err error) {
+	value = dst
+	err = h.withNewest(ctx, func(newest Value) {
+		value, version = append(dst, newest.Bytes()...), newest.Version
+	})
+	return value, version, err
+}
+
+// withNewest calls fn with the newest value, which fn copies.
+func (h *Handle) withNewest(ctx context.Context, fn func(Value)) error {
+	if fresh, err := h.atHand(fn); fresh {
+		return err
+	}
+	if err := h.look(ctx); err != nil {
+		return err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return h.give(fn)
+}
+
+// atHand calls fn with what the last look found, if that is good enough.
+func (h *Handle) atHand(fn func(Value)) (fresh bool, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.gone && (h.last.commits != h.s.handles.committed.Load() || time.Since(h.last.at) >= 2*h.interval) {
+		return false, nil
+	}
+	return true, h.give(fn)
+}
+
+func (h *Handle) give(fn func(Value)) error {
 	switch {
 	case h.gone:
-		return Value{}, ErrClosed
+		return ErrClosed
 	case h.last.err != nil:
-		return Value{}, h.last.err
+		return h.last.err
 	}
-	v := h.last.value
-	b := bytes.Clone(v.Bytes())
-	v.bytes = func() []byte { return b }
-	return v, nil
+	fn(h.last.value)
+	return nil
 }
 
 // Changed returns a channel on which a message arrives after a change: another
@@ -176,13 +211,6 @@ func (h *Handle) end() {
 		h.last.value.Clear()
 		close(h.changed)
 	}
-}
-
-// fresh reports whether the last look is good enough.
-func (h *Handle) fresh() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.gone || h.last.commits == h.s.handles.committed.Load() && time.Since(h.last.at) < 2*h.interval
 }
 
 // look reads the secret again if it changed since the last look. Its error is

@@ -287,3 +287,24 @@ func TestHandleIsUsedFromManyGoroutines(t *testing.T) {
 	stop()
 	wg.Wait()
 }
+
+func TestHandleAppendsItsValue(t *testing.T) {
+	s := newStore(t)
+	put(t, s, "app/db", "one", "")
+	h := watch(t, s, "app/db", slowly)
+	for i, want := range []string{"one", "two"} {
+		if i > 0 {
+			put(t, s, "app/db", want, "")
+		}
+		got, version, err := h.Append(t.Context(), []byte("<"))
+		if err != nil || string(got) != "<"+want || version != uint64(i+1) {
+			t.Errorf("Append = %q, %d, %v", got, version, err)
+		}
+	}
+	if _, err := s.Delete(t.Context(), "app/db", 0); err != nil {
+		t.Fatal(err)
+	}
+	if got, _, err := h.Append(t.Context(), []byte("<")); !errors.Is(err, store.ErrDeleted) || string(got) != "<" {
+		t.Errorf("Append = %q, %v", got, err)
+	}
+}

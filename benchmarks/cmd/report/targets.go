@@ -127,7 +127,7 @@ var targets = []target{
 	{
 		what: "hot handle",
 		goal: "under 0.3 µs",
-		find: under(0.3*us, "store/hot", "reseal"),
+		find: under(0.3*us, "store/hot", "Append"),
 	},
 	{
 		what: "put, durable",
