@@ -271,9 +271,12 @@ func (w view) usableKey(op string, sec *secret, v *stored) (*masterKey, keyVersi
 		return nil, keyVersion{}, &Error{Op: op, Secret: sec.name, Version: v.number, Labels: sec.labelsOf(v.row), ConfiguredKey: sec.keyName,
 			Err: ErrDamaged, Detail: "its data key, or the master key version that wraps it, is missing", Remedy: "reseal explain " + sec.name}
 	}
-	k, err := w.s.keys.checkedKey(w.ctx, w.q, v.key.row, &v.key)
+	k, loaded, err := w.s.keys.checkedKey(w.ctx, w.q, v.key.row, &v.key)
 	if k == nil {
 		return nil, keyVersion{}, err
+	}
+	if loaded && err == nil && w.remember {
+		w.s.keys.rememberKey(k)
 	}
 	kv, ok := k.byRow(v.keyVersion)
 	if err == nil && !ok {
@@ -293,11 +296,7 @@ func (w view) open(sec *secret, v *stored, k *masterKey, kv keyVersion) ([]byte,
 	wrapper := w.s.keys.cached(kv.row)
 	if wrapper == nil {
 		var err error
-		wrapper, err = w.s.keys.unwrap(w.ctx, w.q, k, kv, w.remember)
-		if w.remember && err == nil {
-			w.s.keys.rememberKey(k)
-		}
-		if err != nil {
+		if wrapper, err = w.s.keys.unwrap(w.ctx, w.q, k, kv, w.remember); err != nil {
 			return nil, err
 		}
 	}

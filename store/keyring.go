@@ -193,21 +193,20 @@ func (r *keyring) checkKey(k *masterKey) error {
 	return &Error{Op: "check", Key: k.name, KeyState: k.state, Err: err, Remedy: "reseal key disable " + k.name}
 }
 
-// checkedKey returns the master key of that row, checked. same is what the
-// caller's statement read of the row, so that the one from memory is used only
-// while the file still says the same.
-func (r *keyring) checkedKey(ctx context.Context, q querier, row int64, same *masterKey) (*masterKey, error) {
+// checkedKey returns the master key of that row, checked, and whether it had to
+// be loaded. same is what the caller's statement read of the row, so that the one
+// from memory is used only while the file still says the same.
+func (r *keyring) checkedKey(ctx context.Context, q querier, row int64, same *masterKey) (k *masterKey, loaded bool, err error) {
 	r.mu.RLock()
-	k := r.keys[row]
+	k = r.keys[row]
 	r.mu.RUnlock()
 	if k != nil && k.state == same.state && k.primary == same.primary && k.deletionAt == same.deletionAt && bytes.Equal(k.tag, same.tag) {
-		return k, nil
+		return k, false, nil
 	}
-	k, err := loadKey(ctx, q, row)
-	if err != nil {
-		return nil, err
+	if k, err = loadKey(ctx, q, row); err != nil {
+		return nil, true, err
 	}
-	return k, r.checkKey(k)
+	return k, true, r.checkKey(k)
 }
 
 func (r *keyring) rememberKey(k *masterKey) {
