@@ -210,9 +210,13 @@ func (t *tx) stateError(op string, k *masterKey, detail, remedy string) error {
 
 // setState changes a key's state with its event.
 func (t *tx) setState(k *masterKey, state KeyState, deletionAt int64, action string) error {
-	from := k.state
+	return t.setStateWith(k, state, deletionAt, action, map[string]any{})
+}
+
+// setStateWith is setState with more to tell in the event.
+func (t *tx) setStateWith(k *masterKey, state KeyState, deletionAt int64, action string, detail map[string]any) error {
+	detail["from_state"], detail["state"] = k.state, state
 	k.state, k.deletionAt = state, deletionAt
-	detail := map[string]any{"from_state": from, "state": state}
 	if deletionAt != 0 {
 		detail["deletion_at"] = fromMillis(deletionAt).Format(time.RFC3339)
 	}
@@ -365,31 +369,41 @@ func (t *tx) destroyKeyVersion(name string, number uint64) error {
 	if err := t.refuseDependents("destroy version of", k, v.row); err != nil {
 		return err
 	}
-	if err := t.destroyMaterial(k, v); err != nil {
+	marks, err := t.destroyMaterial(k, v)
+	if err != nil {
 		return err
 	}
-	t.audit(event{action: "key-destroy-version", key: name, detail: map[string]any{"version": number}})
+	t.audit(event{action: "key-destroy-version", key: name, detail: map[string]any{"version": number, detailWraps: marks}})
 	return t.saveKey(k)
 }
 
 // destroyMaterial marks a version destroyed and deletes its wraps, which the
-// schema allows in this order only. The caller saves k.
-func (t *tx) destroyMaterial(k *masterKey, v keyVersion) error {
+// schema allows in this order only. It returns the marks of the wraps, for the
+// event. The caller saves k.
+func (t *tx) destroyMaterial(k *masterKey, v keyVersion) (marks []string, err error) {
+	marks, err = texts(t.ctx, t.q, `
+		SELECT lower(hex(substr(wrapped, 5, 8)))
+		FROM reseal_master_key_wraps
+		WHERE master_key_version = ?
+		ORDER BY id`, v.row)
+	if err != nil {
+		return nil, err
+	}
 	if err := t.execOne(`
 		UPDATE reseal_master_key_versions
 		SET destroyed_at = ?
 		WHERE id = ?`, t.now, v.row); err != nil {
-		return err
+		return nil, err
 	}
 	if _, err := t.exec(`DELETE FROM reseal_master_key_wraps WHERE master_key_version = ?`, v.row); err != nil {
-		return err
+		return nil, err
 	}
 	for i := range k.versions {
 		if k.versions[i].row == v.row {
 			k.versions[i].destroyedAt = t.now
 		}
 	}
-	return nil
+	return marks, nil
 }
 
 // refuseDependents is ErrDependents with the list, if anything needs the key

@@ -29,6 +29,11 @@ type Residue struct {
 	Proven    bool          `json:"proven"`     // every byte of every file was looked at
 	Detail    string        `json:"detail"`     // why it is not proven, or ""
 	Files     []ResidueFile `json:"files"`
+
+	// Named tells which of what was found are the wraps of destroyed master keys
+	// and of removed unseal slots, as far as they were retired by this release
+	// or later. A receipt does not have it, and neither does a sample.
+	Named []string `json:"-"`
 }
 
 // ResidueFile is one file of the store as a scan saw it.

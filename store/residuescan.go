@@ -138,7 +138,10 @@ func (sc *residueScan) settle(ctx context.Context) error {
 			if err := sc.loadLive(ctx, q); err != nil {
 				return err
 			}
-			return sc.acquit(ctx, q)
+			if err := sc.acquit(ctx, q); err != nil {
+				return err
+			}
+			return sc.name(ctx, q)
 		})
 		if err != nil {
 			return err

@@ -194,3 +194,44 @@ func TestScanSeesBeneathTheLog(t *testing.T) {
 		t.Errorf("when nobody reads any more: %+v", res)
 	}
 }
+
+// What was destroyed or removed for good is told by name while it is in free
+// space.
+func TestScanNamesWhatWasDestroyed(t *testing.T) {
+	s, ctx := storetest.New(t, nil), t.Context()
+	for _, key := range []string{"old", "going", "stays"} {
+		storetest.OK(t, s.CreateKey(ctx, key))
+	}
+	must(s.RotateKey(ctx, "old"))(t)
+	slot := must(s.AddSlot(ctx, store.Passphrase([]byte("second")), ""))(t)
+	blobs := retiredBytes(t, s, `
+		SELECT w.wrapped
+		FROM reseal_master_key_wraps AS w
+		JOIN reseal_master_key_versions AS v ON v.id = w.master_key_version
+		JOIN reseal_master_keys AS k ON k.id = v.master_key
+		WHERE (k.name = 'old' AND v.number = 1) OR k.name IN ('going', 'stays')
+		UNION ALL
+		SELECT wrapped FROM reseal_unseal_slots`)
+	plant(t, s, blobs, false)
+	if res := must(s.ScanResidue(ctx))(t); res.Found != 0 || len(res.Named) != 0 {
+		t.Errorf("while rows hold them: %+v", res)
+	}
+	storetest.OK(t, s.DestroyKeyVersion(ctx, "old", 1))
+	must(s.ScheduleKeyDeletion(ctx, "going", 7*oneDay))(t)
+	s.Clock.Advance(8 * oneDay)
+	must(s.Sweep(ctx, false))(t)
+	storetest.OK(t, s.RemoveSlot(ctx, slot.ID))
+	want := []string{"the destroyed key old version 1", "the destroyed key going", "the removed unseal slot " + slot.ID}
+	if res := must(s.ScanResidue(ctx))(t); res.Found != 3 || !slices.Equal(res.Named, want) {
+		t.Errorf("%d found: %q, want %q", res.Found, res.Named, want)
+	}
+	slots := must(s.Slots(ctx))(t)
+	must(s.RotateRoot(ctx, store.RotateRootOptions{Credentials: map[string]store.Credential{slots[0].ID: storetest.Credential()}}))(t)
+	want = append(want, "the unseal slots of an earlier root key")
+	if res := must(s.ScanResidue(ctx))(t); !slices.Equal(res.Named, want) {
+		t.Errorf("after a new root key: %q, want %q", res.Named, want)
+	}
+	if res := must(s.Settle(ctx, true))(t).Residue; !res.Clean() || len(res.Named) != 0 {
+		t.Errorf("scrubbed: %+v", res)
+	}
+}

@@ -57,6 +57,7 @@ func (t *tx) addRoot(p *rootPlan, next nextRoot) error {
 	t.state.nextRootID = next.id[:]
 	t.audit(event{action: "root-rotate-begin", detail: map[string]any{
 		"from_root": p.rootID.String(), "to_root": next.id.String(), "slots": len(next.slots), "dropped_slots": len(p.dropped), "master_key_versions": n,
+		detailWraps: slotMarks(append(slices.Clone(p.kept), p.dropped...)),
 	}})
 	return nil
 }
@@ -275,6 +276,7 @@ func (t *tx) switchRoot(p *rootPlan, next nextRoot) (int, error) {
 	}
 	t.audit(event{action: "root-rotate", detail: map[string]any{
 		"from_root": p.rootID.String(), "to_root": next.id.String(), "slots": len(next.slots), "dropped_slots": len(p.dropped), "master_key_versions": n,
+		detailWraps: slotMarks(append(slices.Clone(p.kept), p.dropped...)),
 	}})
 	return n, t.deleteRoot(p.rootID[:])
 }

@@ -156,7 +156,7 @@ func (t *tx) removeSlot(id string) error {
 	if len(slots) == 1 {
 		return &Error{Op: "remove unseal slot", Err: ErrInvalid, Detail: "it is the last one, without it nothing opens the store", Remedy: "reseal unseal add"}
 	}
-	t.audit(event{action: "slot-remove", detail: map[string]any{"slot": sl.id.String(), "slot_kind": sl.kind, "label": sl.label}})
+	t.audit(event{action: "slot-remove", detail: map[string]any{"slot": sl.id.String(), "slot_kind": sl.kind, "label": sl.label, detailWraps: slotMarks([]slot{sl})}})
 	return t.execOne(`DELETE FROM reseal_unseal_slots WHERE id = ?`, sl.row)
 }
 

@@ -179,15 +179,18 @@ func (t *tx) destroyKey(name string) error {
 	if err := t.refuseDependents("destroy", k, 0); err != nil {
 		return err
 	}
+	var marks []string
 	for _, v := range k.versions {
 		if v.destroyedAt != 0 {
 			continue
 		}
-		if err := t.destroyMaterial(k, v); err != nil {
+		of, err := t.destroyMaterial(k, v)
+		if err != nil {
 			return err
 		}
+		marks = append(marks, of...)
 	}
-	return t.setState(k, Destroyed, 0, "key-destroy")
+	return t.setStateWith(k, Destroyed, 0, "key-destroy", map[string]any{detailWraps: marks})
 }
 
 // look finds out whether there are orphans, which takes a scan, before the

@@ -231,11 +231,16 @@ func (x *examination) root() error {
 }
 
 // remains looks for what was retired and is still in the store's files. That a
-// rotation or a purge leaves a little is normal; that a scrub does is not.
+// rotation or a purge leaves a little is normal; that a scrub does is not, and
+// neither is what was destroyed or removed for good.
 func (x *examination) remains() (err error) {
 	if !x.scrub {
 		x.residue, err = x.s.ScanResidue(x.ctx)
-		if err == nil && x.residue.Found > 0 {
+		switch {
+		case err != nil:
+		case len(x.residue.Named) > 0:
+			x.find("residue", "reseal doctor --scrub", "%s, and with them %s", x.residue, strings.Join(x.residue.Named, ", "))
+		case x.residue.Found > 0:
 			x.note("residue", "reseal doctor --scrub", "%s", x.residue)
 		}
 		return err

@@ -62,6 +62,9 @@ func (a *app) destroyVersion(ctx context.Context, s *store.Store, name string, v
 	if err != nil {
 		return err
 	}
+	if len(residue.Named) > 0 {
+		a.warn("not gone from the store's files yet: %s", strings.Join(residue.Named, ", "))
+	}
 	if residue.Found > 0 {
 		a.hint("run: %s", a.completed("reseal doctor --scrub"))
 	}
