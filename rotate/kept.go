@@ -22,14 +22,19 @@ func (r *run) warnOfKept(ctx context.Context) {
 	if err != nil || kept == 0 {
 		return
 	}
-	what, were := "1 data key", "was"
-	if kept > 1 {
-		what, were = fmt.Sprintf("%d data keys", kept), "were"
-	}
+	made := ""
 	if !before.IsZero() {
-		what += " made before " + before.UTC().Format(time.RFC3339)
+		made = " (made before " + before.UTC().Format(time.RFC3339) + ")"
 	}
 	r.report.Warnings = append(r.report.Warnings, fmt.Sprintf(
-		"%s %s under key %q already and %[2]s not replaced: reseal key rotate %[3]s, then reseal rotate run --key %[3]s --mode reencrypt",
-		what, were, r.report.To))
+		"%s under key %q already and not replaced%s: reseal key rotate %[2]s, then reseal rotate run --key %[2]s --mode reencrypt",
+		dataKeys(kept), r.report.To, made))
+}
+
+// dataKeys says that so many data keys were somewhere.
+func dataKeys(n int64) string {
+	if n == 1 {
+		return "1 data key was"
+	}
+	return fmt.Sprintf("%d data keys were", n)
 }

@@ -143,6 +143,10 @@ func (r *run) account(b store.Batch) {
 	r.progress(Moving)
 }
 
+// leastRows is how many data keys a batch takes at least, if there are so many: on
+// a disk whose commits alone take BatchTime, smaller ones would not be faster.
+const leastRows = 64
+
 // resize makes the next batch such that it takes BatchTime, at most twice as
 // large as this one.
 func (r *run) resize(b store.Batch) {
@@ -150,7 +154,7 @@ func (r *run) resize(b store.Batch) {
 		return
 	}
 	fits := float64(r.rows) * float64(r.o.BatchTime) / float64(b.Held)
-	r.rows = int(max(1, min(fits, float64(2*r.rows), float64(r.o.Batch))))
+	r.rows = int(max(float64(min(leastRows, r.o.Batch)), min(fits, float64(2*r.rows), float64(r.o.Batch))))
 }
 
 // rest lets other writers in after a batch, and keeps to the rate.

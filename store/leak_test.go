@@ -138,6 +138,8 @@ func specimens(t *testing.T, s *store.Store) []any {
 		store.Batch{}, store.Prepared{}, store.Settled{}, store.ReadBack{}, store.Failure{}, must(s.Verify(ctx, store.VerifyOptions{Deep: true}))(t),
 		store.VerifyOptions{}, explained, explained.Steps[0], store.DeleteResult{}, store.RestoreResult{}, store.PurgeResult{}, must(s.Sweep(ctx, true))(t), store.SweepSkip{},
 		store.WatchOptions{}, watch(t, s, "app/db", slowly), must(s.ScanResidue(ctx))(t), store.ResidueFile{},
+		must(s.PlanRotation(ctx, store.RotationSpec{From: "default", To: "default", Mode: store.ModeReencrypt}, nil))(t),
+		store.PlanOptions{}, store.PlanCheck{}, store.PlanCost{}, store.PlanDisk{},
 	}
 }
 

@@ -4,9 +4,9 @@ import (
 	"database/sql"
 )
 
-// maxBatchBytes is after how many bytes of sealed values a batch ends, however
+// MaxBatchBytes is after how many bytes of sealed values a batch ends, however
 // few data keys it has: it bounds memory, and how long the write lock is held.
-const maxBatchBytes = 2 << 20
+const MaxBatchBytes = 2 << 20
 
 // selectReencrypt selects the next data keys of a version rotation, with the
 // sealed values of those that are made before ?5.
@@ -43,7 +43,7 @@ func (b *batch) scanValues(m *mover, rows *sql.Rows) (failed []failedRow, err er
 		if err != nil {
 			failed = append(failed, failedRow{row, err})
 		}
-		if len(b.values) >= maxBatchBytes {
+		if len(b.values) >= MaxBatchBytes {
 			b.full = true
 			return failed, nil
 		}

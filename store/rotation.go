@@ -173,13 +173,21 @@ func inTheWay(j *jobRow, detail string) error {
 	return &Error{Op: "rotate", Key: j.From, Err: ErrJobRunning, Detail: detail, Remedy: j.Command()}
 }
 
-// takeUp goes on with an open job, if it is the same and free.
-func (r *Rotation) takeUp(t *tx, j *jobRow, total int64) error {
+// refuseTakeUp refuses an open job that is another, or is not free.
+func (r *Rotation) refuseTakeUp(j *jobRow, now int64) error {
 	switch {
 	case j.scope() != r.scope:
 		return inTheWay(j, "job "+j.ID+" is open and is another")
-	case !j.leaseFree(t.now):
+	case !j.leaseFree(now):
 		return &Error{Op: "rotate", Key: j.From, Err: ErrJobRunning, Detail: describeOwner(j.leaseOwner) + " is at work on it", Remedy: "reseal rotate status"}
+	}
+	return nil
+}
+
+// takeUp goes on with an open job, if it is the same and free.
+func (r *Rotation) takeUp(t *tx, j *jobRow, total int64) error {
+	if err := r.refuseTakeUp(j, t.now); err != nil {
+		return err
 	}
 	r.id = j.id
 	if err := t.execOne(`

@@ -42,7 +42,7 @@ func (r *Rotation) moveSecrets(m *mover, after int64, limit int, box time.Durati
 	}
 	out := Batch{Last: after, End: len(next) < limit}
 	for i, sec := range next {
-		if i > 0 && (out.Moved >= limit || m.bytes >= maxBatchBytes || time.Since(began) > box) {
+		if i > 0 && (out.Moved >= limit || m.bytes >= MaxBatchBytes || time.Since(began) > box) {
 			out.End = false
 			break
 		}

@@ -15,7 +15,7 @@ import (
 
 func (a *app) rotateCommand() *cobra.Command {
 	return a.noun("rotate", "Move many secrets to another master key", "  reseal rotate run --from mk-1 --to mk-2",
-		a.rotateRun(), a.rotateStatus(), a.rotateVerify(), a.rotateValue(),
+		a.rotatePlan(), a.rotateRun(), a.rotateStatus(), a.rotateVerify(), a.rotateValue(),
 		a.rotateSteer("pause", "Stop a job after its batch", rotate.Pause),
 		a.rotateSteer("resume", "Let a paused job go on", rotate.Resume),
 		a.rotateSteer("cancel", "End a job where it is", rotate.Cancel))
@@ -43,6 +43,14 @@ func (f *rotateFlags) limits(c *cobra.Command) {
 	c.Flags().Var(&f.madeBefore, "made-before", "reencrypt what was made before this date, rewrap the others")
 	c.Flags().Uint64Var(&f.TouchedBy, "touched-by", 0, "reencrypt what version `n` of the key may have wrapped, rewrap the others")
 	c.Flags().Var(&f.olderThan, "older-than", "rotate keys whose newest version is older, like 90d")
+}
+
+// manner says how gently and thoroughly.
+func (f *rotateFlags) manner(c *cobra.Command) {
+	c.Flags().IntVar(&f.Batch, "batch", rotate.DefaultBatch, "at most `n` data keys in a transaction")
+	c.Flags().IntVar(&f.Rate, "rate", 0, "at most `n` data keys a second (default no limit)")
+	c.Flags().BoolVar(&f.Fast, "fast", false, "use a second core; takes more from the host")
+	c.Flags().BoolVar(&f.Scrub, "scrub", false, "rebuild the file at the end: no old wrap is left in free pages")
 }
 
 // options returns what the flags say, with the default key for a --to that is
@@ -100,10 +108,7 @@ Exit code 5 if something could not be moved, or is still to be.`,
 	}
 	f.scope(c)
 	f.limits(c)
-	c.Flags().IntVar(&f.Batch, "batch", rotate.DefaultBatch, "at most `n` data keys in a transaction")
-	c.Flags().IntVar(&f.Rate, "rate", 0, "at most `n` data keys a second (default no limit)")
-	c.Flags().BoolVar(&f.Fast, "fast", false, "use a second core; takes more from the host")
-	c.Flags().BoolVar(&f.Scrub, "scrub", false, "rebuild the file at the end: no old wrap is left in free pages")
+	f.manner(c)
 	c.Flags().StringVar(&f.receipt, "receipt", "", "write the receipt to this new `file`, for reseal rotate verify --receipt")
 	c.Flags().BoolVar(&a.events, "events", false, "tell of progress in lines of JSON on standard error, with --json")
 	c.RunE = a.runs(func(ctx context.Context, _ []string) error {

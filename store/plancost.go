@@ -1,0 +1,264 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	mathrand "math/rand/v2"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/reseal/reseal/crypto"
+)
+
+// PlanCost is what the parts of a rotation cost on this machine now, each
+// measured. A row's cost is that of a data key with a small value; every KiB of
+// a value that is sealed anew counts as a row more.
+type PlanCost struct {
+	Sampled int64         // data keys that were moved in transactions that were rolled back
+	Prepare time.Duration // a row: reading it, and its cryptography
+	Write   time.Duration // a row: writing it, or all of it from key to key, without the commit
+	Open    time.Duration // a version: opening it where it is, for the read-back
+	Look    time.Duration // a version that a read-back only looks at
+	Sync    time.Duration // making one page durable: the least that a commit takes
+	Page    time.Duration // each page more of a commit
+	Scan    time.Duration // a MiB of the files: looking for what was retired
+	Count   time.Duration // counting what is left
+}
+
+// PlanDisk is what a rotation needs of the disk, and what there is.
+type PlanDisk struct {
+	Pages   int64 // that all batches write, one counted for each batch that writes it
+	Log     int64 // bytes by which the write-ahead log grows if nobody keeps it from being emptied
+	LogMost int64 // and if a reader does so for all of the time
+	Grows   int64 // bytes by which the file grows: the audit events
+	Free    int64 // bytes that are free; -1 if that cannot be told
+}
+
+// Weight is the number of rows that so many data keys and bytes of values count as.
+func (PlanCost) Weight(dataKeys, valueBytes int64) int64 { return dataKeys + valueBytes/1024 }
+
+const (
+	framePage     = 4096 + 24 // a page of the log with its header
+	checkpointAt  = 1000      // pages in the log at which SQLite empties it by itself
+	auditBytes    = 550       // of an audit event, with its place in the page
+	batchOverhead = 6         // pages that a batch writes besides: the state, the job, the event
+)
+
+// measure times samples of what a run does.
+func (p *planner) measure(ctx context.Context) error {
+	if p.plan.Check.Opened > 0 {
+		p.plan.Cost.Open = p.opening / time.Duration(p.plan.Check.Opened)
+	}
+	folder, err := p.s.folder(ctx)
+	if err != nil {
+		return err
+	}
+	for _, step := range []func(context.Context) error{p.timeMoving, p.timeReading} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	p.plan.Disk.Free = -1
+	p.weigh()
+	if folder == "" {
+		return nil
+	}
+	if free, ok := diskFree(folder); ok {
+		p.plan.Disk.Free = free
+	}
+	return p.timeDisk(folder)
+}
+
+// sampleRows is how many data keys one sample moves, samples how many there are
+// besides the first, which is not timed: it reads what the others find read.
+const (
+	sampleRows = 500
+	samples    = 3
+	sampleBox  = 25 * time.Millisecond
+)
+
+var errSampled = errors.New("the sample is rolled back")
+
+// timeMoving moves some data keys in transactions that are rolled back.
+func (p *planner) timeMoving(ctx context.Context) error {
+	if p.plan.Versions+p.plan.Configured == 0 {
+		return nil
+	}
+	var last int64
+	err := p.s.read(ctx, func(q querier) error {
+		return q.QueryRowContext(ctx, `SELECT max(COALESCE((SELECT max(id) FROM reseal_data_keys), 0), COALESCE((SELECT max(id) FROM reseal_secrets), 0))`).Scan(&last)
+	})
+	if err != nil {
+		return err
+	}
+	var total sampled
+	for i := range samples + 1 {
+		after := int64(0)
+		if i > 0 && p.plan.Versions > samples*sampleRows {
+			after = mathrand.Int64N(max(1, last-sampleRows))
+		}
+		one, err := p.sampleBehind(ctx, after)
+		if err == nil && one.rows == 0 {
+			one, err = p.sampleBehind(ctx, 0)
+		}
+		if err != nil {
+			return err
+		}
+		if i > 0 {
+			total.add(one)
+		}
+	}
+	if weight := time.Duration(p.plan.Cost.Weight(total.rows, total.bytes)); weight > 0 {
+		p.plan.Cost.Prepare, p.plan.Cost.Write = total.prepare/weight, total.write/weight
+	}
+	p.plan.Cost.Sampled = total.rows
+	return nil
+}
+
+// sampleBehind takes one sample, in a transaction that it rolls back.
+func (p *planner) sampleBehind(ctx context.Context, after int64) (one sampled, err error) {
+	err = p.s.write(ctx, func(t *tx) error {
+		t.joined = true // nothing is remembered of what is rolled back
+		t.live = t.ctx
+		if err := p.sample(t, after, &one); err != nil {
+			return err
+		}
+		return errSampled
+	})
+	if errors.Is(err, errSampled) {
+		err = nil
+	}
+	return one, err
+}
+
+type sampled struct {
+	rows, bytes    int64
+	prepare, write time.Duration
+}
+
+func (s *sampled) add(o sampled) {
+	s.rows, s.bytes, s.prepare, s.write = s.rows+o.rows, s.bytes+o.bytes, s.prepare+o.prepare, s.write+o.write
+}
+
+// sample moves the next data keys behind after as a batch does.
+func (p *planner) sample(t *tx, after int64, out *sampled) error {
+	if p.plan.NewVersion {
+		if _, err := t.rotateKey(p.spec.To); err != nil {
+			return err
+		}
+	}
+	m, err := p.mover(t)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	if !p.ByVersion() {
+		b, err := p.moveSecrets(m, after, sampleRows, sampleBox)
+		if err == nil {
+			err = t.finish()
+		}
+		out.rows, out.bytes, out.write = int64(b.Moved), int64(m.bytes), time.Since(began)
+		return err
+	}
+	b, err := p.read(m, after, sampleRows)
+	if err != nil {
+		return err
+	}
+	out.prepare = time.Since(began)
+	began = time.Now()
+	_, err = b.write(m)
+	out.rows, out.bytes, out.write = int64(len(b.rows)), int64(len(b.values)), time.Since(began)
+	return err
+}
+
+// timeReading times a page of the read-back that nothing is opened of, a count,
+// and a scan.
+func (p *planner) timeReading(ctx context.Context) error {
+	c := readBack{spec: RotationSpec{From: "\x00", To: "\x00"}} // no key has this name
+	began := time.Now()
+	if err := p.s.snapshot(ctx, func(q querier) error { return c.page(p.s.newTx(ctx, q)) }); err != nil {
+		return err
+	}
+	p.plan.Cost.Look = time.Since(began) / time.Duration(max(1, c.looked))
+	began = time.Now()
+	err := p.s.snapshot(ctx, func(q querier) error { _, err := p.scope.remaining(ctx, q); return err })
+	p.plan.Cost.Count = time.Since(began)
+	piece := make([]byte, 1<<18)
+	rand.Read(piece)
+	var sample retiredSample
+	for i := range 8 {
+		sample.add(piece[i*crypto.WrappedSize:][:crypto.WrappedSize])
+	}
+	sample.index()
+	began = time.Now()
+	sample.look(piece[1<<12:], func(crypto.Mark) {})
+	p.plan.Cost.Scan = 4 * time.Since(began)
+	return err
+}
+
+// timeDisk writes a file as the write-ahead log is written, and removes it.
+func (p *planner) timeDisk(folder string) error {
+	f, err := os.CreateTemp(folder, ".reseal-plan-*")
+	if err != nil {
+		return pathError(err)
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	const many, rounds = 64, 5
+	page := make([]byte, framePage)
+	rand.Read(page)
+	var one, all [rounds]time.Duration
+	for i := range rounds {
+		for _, n := range []int{1, many} {
+			began := time.Now()
+			for range n {
+				_, werr := f.Write(page[:24])
+				_, perr := f.Write(page[24:])
+				if err := errors.Join(werr, perr); err != nil {
+					return pathError(err)
+				}
+			}
+			if err := f.Sync(); err != nil {
+				return pathError(err)
+			}
+			if n == 1 {
+				one[i] = time.Since(began)
+			} else {
+				all[i] = time.Since(began)
+			}
+		}
+	}
+	slices.Sort(one[:])
+	slices.Sort(all[:])
+	p.plan.Cost.Sync, p.plan.Cost.Page = one[rounds/2], max(0, all[rounds/2]-one[rounds/2])/(many-1)
+	return nil
+}
+
+// weigh estimates what is written, from what the check saw.
+func (p *planner) weigh() {
+	out := &p.plan
+	if out.Versions+out.Configured == 0 {
+		return
+	}
+	pages := float64(out.Versions) * p.keyPages.perRow()
+	if out.Replaced > 0 {
+		each := float64(out.ValueBytes)/float64(out.Replaced) + 60
+		if each > 4000 { // most of it on pages of its own
+			pages += float64(out.Replaced) * (each/4092 + 0.5)
+		} else {
+			pages += float64(out.Replaced) * max(p.valuePages.perRow(), each/4000)
+		}
+	}
+	events := out.Versions/1000 + 1
+	if !p.scope.version() {
+		events += out.Secrets + out.DeletedSecrets
+		pages += float64(out.Secrets+out.DeletedSecrets) * 250 / 4000
+	}
+	pages += float64(events) * auditBytes / 4000
+	out.Disk.Grows = events * auditBytes
+	out.Disk.Pages = int64(pages) + 1
+	out.Disk.LogMost = (out.Disk.Pages + batchOverhead*(out.Versions/1000+1)) * framePage
+	out.Disk.Log = min(out.Disk.LogMost, (checkpointAt+MaxBatchBytes/4096)*framePage)
+}
