@@ -60,7 +60,7 @@ func timed(op func(ctx context.Context, n int) error, close func() error) *Work 
 // Cases are all cases, in the order of the report.
 func Cases() []Case {
 	var all []Case
-	for _, group := range [][]Case{envelopeCases(), valueCases(), secretCases(), rotationCases(), growthCases()} {
+	for _, group := range [][]Case{envelopeCases(), valueCases(), peerCases(), secretCases(), rotationCases(), growthCases(), jobCases()} {
 		all = append(all, group...)
 	}
 	return all

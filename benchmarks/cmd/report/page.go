@@ -20,6 +20,8 @@ var sections = []section{
 		"Beside it is the cipher alone with a random nonce, which binds nothing to its place and does not commit to its key."},
 	{"value/", "A value with its data key", "What a put and a get do: a fresh data key, its wrap, and the value under it; and back. " +
 		"Beside it is the cipher alone, once."},
+	{"peers/", "Other packages, the same work", "In process, with a key in memory, into fresh memory as each of them does it. Envelope means that each value has a data key of its own, " +
+		"wrapped under the one key. Of these only reseal commits to its key."},
 	{"store/", "One operation of a store", "Beside it is one table with the same bytes in one file with the same settings, its statements prepared. " +
 		"A put is durable when it returns: the time is the disk's for the most part."},
 	{"rotation/", "Rotation", "Every data key of a store goes to a new version of its master key. The time is that of the moving, with the commitment, the proof " +
@@ -27,6 +29,8 @@ var sections = []section{
 		"The limit is the fastest statement that puts other bytes in as many rows."},
 	{"growth/", "Growth", "The same in stores of different sizes, and in one whose statistics SQLite has gathered."},
 	{"verify/", "Verification", "Every record, every wrap and every value is opened, in a process of its own."},
+	{"job/", "The whole job with other means", "The table with an encrypted column has one key for all values, no versions, labels, audit or checks. setec keeps all values in memory " +
+		"and writes the whole file for each put; its master key cannot be changed, so that there is nothing to measure."},
 }
 
 // write makes the page and its charts.
