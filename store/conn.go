@@ -211,6 +211,12 @@ func sqlError(err error) error {
 	return err
 }
 
+// fromSQLite reports whether an error came from SQLite.
+func fromSQLite(err error) bool {
+	var se *sqlite.Error
+	return errors.As(err, &se)
+}
+
 func hasSentinel(err error) bool {
 	for _, s := range []error{ErrBusy, ErrReadOnly, ErrDamaged, ErrDiskFull, ErrIO, ErrNotAStore, ErrInvalid, ErrDependents} {
 		if errors.Is(err, s) {

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,29 +20,65 @@ type putQueue struct {
 
 type waitingPut struct {
 	put
-	ctx  context.Context
-	done chan struct{} // closed when res and err are final
-	res  PutResult
-	err  error
+	ctx   context.Context
+	stage atomic.Int32
+	done  chan struct{} // closed when res and err are final
+	res   PutResult
+	err   error
+}
+
+// The stages of a waiting put. Until somebody has the file's lock and writes it,
+// its caller may withdraw it.
+const (
+	putWaits int32 = iota
+	putWritten
+	putWithdrawn
+)
+
+// claim makes the put its writer's, unless its caller has withdrawn it.
+func (w *waitingPut) claim() bool {
+	return w.stage.CompareAndSwap(putWaits, putWritten) || w.stage.Load() == putWritten
 }
 
 // maxTogether is how many bytes of values are written in one transaction, so
 // that many large ones do not hold the lock, and memory, for long.
 const maxTogether = 4 << 20
 
-func (q *putQueue) add(w ...*waitingPut) {
+func (q *putQueue) add(w *waitingPut) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.waiting = append(q.waiting, w...)
+	q.waiting = append(q.waiting, w)
+}
+
+// putBack puts those that were taken and not written back into the queue.
+func (q *putQueue) putBack(puts []*waitingPut) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, w := range puts {
+		w.stage.CompareAndSwap(putWritten, putWaits)
+		if w.stage.Load() == putWaits {
+			q.waiting = append(q.waiting, w)
+		}
+	}
+}
+
+// drop takes a put out for good.
+func (q *putQueue) drop(w *waitingPut) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	w.stage.Store(putWithdrawn)
+	q.waiting = slices.DeleteFunc(q.waiting, func(o *waitingPut) bool { return o == w })
 }
 
 // withdraw takes a put back, unless somebody is writing it.
 func (q *putQueue) withdraw(w *waitingPut) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	n := len(q.waiting)
+	if !w.stage.CompareAndSwap(putWaits, putWithdrawn) {
+		return false
+	}
 	q.waiting = slices.DeleteFunc(q.waiting, func(o *waitingPut) bool { return o == w })
-	return len(q.waiting) < n
+	return true
 }
 
 // take takes the first puts out of the queue.
@@ -92,19 +129,49 @@ func (s *Store) leadPuts(own *waitingPut) {
 		return
 	default:
 	}
-	left := s.puts.take()
+	left, panics := s.puts.take(), true
 	defer func() {
-		s.puts.add(slices.DeleteFunc(left, func(w *waitingPut) bool { return w == own })...)
+		if panics { // own's caller is told so, and nobody may write it later
+			s.puts.drop(own)
+		}
+		s.puts.putBack(left)
 	}()
-	if len(left) > 1 && s.writePuts(left) {
-		finish(left...)
-		left = nil
+	if len(left) > 1 {
+		left = s.leadSeveral(own, left)
 	}
 	for len(left) > 0 {
 		left[0].err = s.writeOne(left[0])
 		finish(left[0])
 		left = left[1:]
 	}
+	panics = false
+}
+
+// leadSeveral writes the puts in one transaction, and returns those that are
+// left to be tried each by itself. If own's context ends before the transaction
+// begins, the others go back into the queue. If it cannot begin, because the file
+// is locked or closed, that is the error of each.
+func (s *Store) leadSeveral(own *waitingPut, group []*waitingPut) (left []*waitingPut) {
+	begun, err := s.writePuts(own.ctx, group)
+	switch {
+	case err == nil:
+	case begun:
+		return group
+	case own.ctx.Err() != nil:
+		if i := slices.Index(group, own); i >= 0 {
+			group = slices.Delete(group, i, i+1)
+			own.err = own.ctx.Err()
+			finish(own)
+		}
+		s.puts.putBack(group)
+		return nil
+	default:
+		for _, w := range group {
+			w.err = err
+		}
+	}
+	finish(group...)
+	return nil
 }
 
 func finish(puts ...*waitingPut) {
@@ -115,7 +182,7 @@ func finish(puts ...*waitingPut) {
 
 // writeOne writes a put in a transaction of its own.
 func (s *Store) writeOne(w *waitingPut) error {
-	if err := w.ctx.Err(); err != nil {
+	if err := w.ctx.Err(); err != nil || !w.claim() {
 		return err
 	}
 	return s.withLock(w.ctx, func(q querier, conn *sql.Conn) error {
@@ -133,15 +200,14 @@ func (s *Store) writeOne(w *waitingPut) error {
 	})
 }
 
-// writePuts writes all puts in one transaction and reports whether it did. One
-// that is refused before it wrote anything has its error and does not concern
-// the others. If anything else fails nothing is written, and each is tried by
-// itself.
-func (s *Store) writePuts(group []*waitingPut) bool {
-	ctx, stop := anyOf(group)
-	defer stop()
-	err := s.withLock(ctx, func(q querier, conn *sql.Conn) error {
+// writePuts writes all puts in one transaction, which waits for the file's lock
+// for as long as ctx lives. One that is refused before it wrote anything has its
+// error and does not concern the others. If anything else fails nothing is
+// written; begun says that the lock was had, and that each may be tried by itself.
+func (s *Store) writePuts(ctx context.Context, group []*waitingPut) (begun bool, err error) {
+	err = s.withLock(ctx, func(q querier, conn *sql.Conn) error {
 		return s.immediately(ctx, q, conn, func(q querier) error {
+			begun = true
 			t := s.newTx(ctx, q)
 			if err := t.begin(); err != nil {
 				return err
@@ -154,16 +220,22 @@ func (s *Store) writePuts(group []*waitingPut) bool {
 			return t.finish()
 		})
 	})
-	return err == nil
+	return begun, err
 }
 
 // putOneOf writes one put of several. Its error is the transaction's.
 func (t *tx) putOneOf(w *waitingPut) error {
+	if !w.claim() {
+		return nil
+	}
 	if w.err = w.ctx.Err(); w.err != nil {
 		return nil
 	}
 	plan, err := t.planPut(w.put)
-	w.res, w.err = plan.res, sqlError(err)
+	if err != nil && !refusal(err) {
+		return err
+	}
+	w.res, w.err = plan.res, err
 	if err != nil || plan.res.Replayed {
 		return nil
 	}
@@ -171,23 +243,11 @@ func (t *tx) putOneOf(w *waitingPut) error {
 	return err
 }
 
-// anyOf returns a context that is cancelled when those of all puts are.
-func anyOf(group []*waitingPut) (ctx context.Context, stop func()) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(group[0].ctx))
-	var left atomic.Int64
-	left.Store(int64(len(group)))
-	stops := make([]func() bool, 0, len(group))
-	for _, w := range group {
-		stops = append(stops, context.AfterFunc(w.ctx, func() {
-			if left.Add(-1) == 0 {
-				cancel()
-			}
-		}))
-	}
-	return ctx, func() {
-		for _, s := range stops {
-			s()
-		}
-		cancel()
-	}
+// refusal reports whether an error is about what was to be done, and not about
+// the transaction. An error of SQLite is never taken for one: where it cannot
+// read a page it has rolled the transaction back, and each statement after that
+// would be durable by itself.
+func refusal(err error) bool {
+	var e *Error
+	return !fromSQLite(err) && (errors.As(err, &e) || errors.Is(err, ErrDamaged))
 }

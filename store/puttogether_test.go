@@ -248,3 +248,51 @@ func (p *panicsOnce) Now() time.Time {
 	}
 	return p.now()
 }
+
+// While another program has the file, a put whose context ends returns, whoever
+// would write it; and those that wait longer than the busy timeout have waited
+// for all of them at once.
+func TestWaitingPutsGiveUpTogether(t *testing.T) {
+	const busy, n = 3 * time.Second, 6
+	s := resealtest.New(t, &resealtest.Options{Store: store.Options{BusyTimeout: busy}})
+	other := must(store.Open(t.Context(), s.Path(), resealtest.Credential(), nil))(t)
+	defer other.Close()
+	short, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	var errs [n]error
+	var took [n]time.Duration
+	storetest.OK(t, other.Update(t.Context(), func(*sql.Tx) error {
+		release := store.HoldWriteLock(s.Store)
+		for i := range n {
+			all.Go(func() {
+				ctx := t.Context()
+				if i%2 == 1 {
+					ctx = short
+				}
+				began := time.Now()
+				_, errs[i] = s.Put(ctx, app(i).name, app(i).value, nil)
+				took[i] = time.Since(began)
+			})
+			for store.WaitingPuts(s.Store) < i+1 {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		release()
+		for store.WaitingPuts(s.Store) > 0 {
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+		all.Wait()
+		return nil
+	}))
+	for i, err := range errs {
+		want, limit := store.ErrBusy, 2*busy
+		if i%2 == 1 {
+			want, limit = context.Canceled, busy
+		}
+		if !errors.Is(err, want) || took[i] > limit {
+			t.Errorf("put %d ended with %v after %v, and should with %v within %v", i, err, took[i], want, limit)
+		}
+	}
+	storetest.Diff(t, "secrets", 0, len(must(s.List(t.Context(), store.ListOptions{}))(t)))
+}
