@@ -91,7 +91,8 @@ var (
 	ErrSchemaNewer = errors.New("store has a newer schema than this release")
 
 	// ErrSchemaBehind is returned when the store has an older schema than this
-	// release and Options.Migrate says not to change it.
+	// release and Options.Migrate says not to change it, or when it went down
+	// while it was open.
 	ErrSchemaBehind = errors.New("store has an older schema than this release")
 
 	// ErrSchemaAltered is returned when reseal's tables or triggers are not as

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"database/sql"
 	"errors"
@@ -241,4 +242,14 @@ func withLog(t *testing.T, path, change string) (copied string) {
 		storetest.OK(t, os.WriteFile(copied+suffix, text, 0o600))
 	}
 	return copied
+}
+
+// downAgreed goes down and agrees to lose what is lost.
+func downAgreed(ctx context.Context, db *sql.DB, to int64) error {
+	_, err := migrations.Down(ctx, db, to, migrations.Options{})
+	var loss *migrations.DataLossError
+	if errors.As(err, &loss) {
+		_, err = migrations.Down(ctx, db, to, migrations.Options{DestroyRows: loss.Rows})
+	}
+	return err
 }

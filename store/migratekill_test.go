@@ -92,16 +92,6 @@ func withFile(path string, fn func(*sql.DB) error) error {
 	return errors.Join(fn(db), db.Close())
 }
 
-// downAgreed goes down and agrees to lose what is lost.
-func downAgreed(ctx context.Context, db *sql.DB, to int64) error {
-	_, err := migrations.Down(ctx, db, to, migrations.Options{})
-	var loss *migrations.DataLossError
-	if errors.As(err, &loss) {
-		_, err = migrations.Down(ctx, db, to, migrations.Options{DestroyRows: loss.Rows})
-	}
-	return err
-}
-
 // start makes the file that the step begins with.
 func (s *killStep) start(t *testing.T) (path string) {
 	t.Helper()

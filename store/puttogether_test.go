@@ -150,6 +150,7 @@ func TestPutThatFailsWhileWritingDoesNotConcernOthers(t *testing.T) {
 	must(s.Raw(t).Exec(`CREATE TRIGGER reseal_teeth BEFORE INSERT ON reseal_labels
 		WHEN NEW.secret IN (SELECT id FROM reseal_secrets WHERE name = 'app/3')
 		BEGIN SELECT RAISE(ABORT, 'no'); END`))(t)
+	storetest.OK(t, store.TrustSchema(t.Context(), s.Store))
 	const n = 6
 	var errs []error
 	whileLocked(t, s.Store, n, func() { _, errs = puts(t.Context(), s.Store, n, app) }, nil)

@@ -54,6 +54,7 @@ type Store struct {
 	done      chan struct{}          // closed by Close
 	handles   handles                // that Watch returned
 	closed    atomic.Bool
+	schema    atomic.Int64 // SQLite's count of schema changes when the schema was last checked
 
 	file   os.FileInfo  // what was opened; nil unless own
 	opened time.Time    // when
@@ -257,9 +258,14 @@ func (s *Store) reader(ctx context.Context, p *pinned) (*pinned, error) {
 
 // prepare checks the schema and unseals.
 func (s *Store) prepare(ctx context.Context, q querier, cred *Credential) error {
+	count, err := schemaCount(ctx, q)
+	if err != nil {
+		return err
+	}
 	if err := migrations.CheckSchema(ctx, q); err != nil {
 		return schemaError(err)
 	}
+	s.schema.Store(count)
 	if cred == nil {
 		_, err := loadState(ctx, q)
 		return err

@@ -209,8 +209,12 @@ func (s *Store) newTx(ctx context.Context, q querier) *tx {
 	return &tx{q: q, s: s, ctx: context.WithoutCancel(ctx), live: ctx, now: s.now()}
 }
 
-// begin reads and checks the state row and the set of rows.
+// begin checks the schema, and reads and checks the state row and the set of
+// rows.
 func (t *tx) begin() error {
+	if err := t.sameSchema(); err != nil {
+		return err
+	}
 	if err := t.beginState(); err != nil {
 		return err
 	}
