@@ -128,7 +128,12 @@ func (s *scratch) seal(p *prf, dst, plaintext, context []byte) ([]byte, error) {
 }
 
 // sealAt is seal with a given nonce, which must never be used again.
-func (s *scratch) sealAt(p *prf, dst []byte, nonce *[nonceSize]byte, plaintext, context []byte) ([]byte, error) {
+func (s *scratch) sealAt(p *prf, dst []byte, nonce *[nonceSize]byte, plaintext, context []byte) (out []byte, err error) {
+	shield(func() { out, err = s.sealShielded(p, dst, nonce, plaintext, context) })
+	return out, err
+}
+
+func (s *scratch) sealShielded(p *prf, dst []byte, nonce *[nonceSize]byte, plaintext, context []byte) ([]byte, error) {
 	at := len(dst)
 	out := slices.Grow(dst, Overhead+len(plaintext))
 	out = append(out, writtenHeader()...)
@@ -145,7 +150,12 @@ func (s *scratch) sealAt(p *prf, dst []byte, nonce *[nonceSize]byte, plaintext, 
 
 // open appends the plaintext of envelope to dst. The order of the checks is
 // length, header, commitment, AEAD.
-func (s *scratch) open(p *prf, dst, envelope, context []byte) ([]byte, error) {
+func (s *scratch) open(p *prf, dst, envelope, context []byte) (out []byte, err error) {
+	shield(func() { out, err = s.openShielded(p, dst, envelope, context) })
+	return out, err
+}
+
+func (s *scratch) openShielded(p *prf, dst, envelope, context []byte) ([]byte, error) {
 	if len(envelope) < Overhead || !readable(envelope[:headerSize]) {
 		return dst, ErrFormat
 	}

@@ -63,7 +63,12 @@ func DeriveKey(passphrase []byte, k KDF) (*Key, error) {
 	if err := k.Check(); err != nil {
 		return nil, err
 	}
-	raw := argon2.IDKey(passphrase, k.Salt, k.Time, k.Memory, k.Threads, KeySize)
-	defer clear(raw)
-	return KeyFromBytes(raw)
+	var raw [KeySize]byte
+	defer clear(raw[:])
+	shield(func() {
+		derived := argon2.IDKey(passphrase, k.Salt, k.Time, k.Memory, k.Threads, KeySize)
+		copy(raw[:], derived)
+		clear(derived)
+	})
+	return KeyFromBytes(raw[:])
 }

@@ -60,9 +60,11 @@ func restore(d digest, state []byte) {
 
 // setKey computes the keyed states. The key is not kept.
 func (p *prf) setKey(key *[KeySize]byte) {
-	p.innerState = p.keyed(p.inner, p.innerState[:0], key, 0x36)
-	p.outerState = p.keyed(p.outer, p.outerState[:0], key, 0x5c)
-	clear(p.pad[:])
+	shield(func() {
+		p.innerState = p.keyed(p.inner, p.innerState[:0], key, 0x36)
+		p.outerState = p.keyed(p.outer, p.outerState[:0], key, 0x5c)
+		clear(p.pad[:])
+	})
 }
 
 func (p *prf) keyed(d digest, state []byte, key *[KeySize]byte, pad byte) []byte {

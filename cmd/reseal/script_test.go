@@ -30,8 +30,9 @@ func TestMain(m *testing.M) {
 			}
 			os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 		},
-		"sqlite": func() { os.Exit(rawSQL(os.Args[1:])) },
-		"lock":   func() { os.Exit(holdLock(os.Args[1])) },
+		"guarded": main,
+		"sqlite":  func() { os.Exit(rawSQL(os.Args[1:])) },
+		"lock":    func() { os.Exit(holdLock(os.Args[1])) },
 	})
 }
 

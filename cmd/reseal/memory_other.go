@@ -1,0 +1,6 @@
+//go:build !linux
+
+package main
+
+// guardMemory has nothing to offer here.
+func guardMemory() {}
