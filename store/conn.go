@@ -217,6 +217,14 @@ func fromSQLite(err error) bool {
 	return errors.As(err, &se)
 }
 
+// cannotRead reports whether SQLite could not read something. It has then rolled the
+// transaction back, and each statement after that would be durable by itself. A
+// damaged page is not that: SQLite goes on after it.
+func cannotRead(err error) bool {
+	var se *sqlite.Error
+	return errors.As(err, &se) && se.Code()&0xff != codeCorrupt
+}
+
 func hasSentinel(err error) bool {
 	for _, s := range []error{ErrBusy, ErrReadOnly, ErrDamaged, ErrDiskFull, ErrIO, ErrNotAStore, ErrInvalid, ErrDependents} {
 		if errors.Is(err, s) {

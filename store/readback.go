@@ -109,7 +109,9 @@ func (c *readBack) page(t *tx) error {
 		return err
 	}
 	for _, v := range found {
-		c.check(t, v)
+		if err := c.check(t, v); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -170,8 +172,9 @@ func (c *readBack) concerns(v foundVersion) bool {
 	return false
 }
 
-// check opens one wrap.
-func (c *readBack) check(t *tx, v foundVersion) {
+// check opens one wrap. That it could not be read is an error, and says nothing
+// of the wrap.
+func (c *readBack) check(t *tx, v foundVersion) error {
 	c.Checked++
 	c.digest.Write(v.id[:])
 	c.digest.Write(v.wrapped)
@@ -182,12 +185,19 @@ func (c *readBack) check(t *tx, v foundVersion) {
 	f.Error, f.Remedy = c.left(v)
 	if f.Error != "" {
 		c.Left++
-	} else if f.Error, f.Remedy = c.wrong(t, v); f.Error != "" {
-		c.Failed++
+	} else {
+		var err error
+		if f.Error, f.Remedy, err = c.wrong(t, v); err != nil {
+			return err
+		}
+		if f.Error != "" {
+			c.Failed++
+		}
 	}
 	if f.Error != "" && len(c.Failures) < maxFailures {
 		c.Failures = append(c.Failures, f)
 	}
+	return nil
 }
 
 // left says that a version is not under the target, or "".
@@ -210,27 +220,29 @@ func (c *readBack) left(v foundVersion) (what, remedy string) {
 }
 
 // wrong says that a version does not open where it is, or "".
-func (c *readBack) wrong(t *tx, v foundVersion) (what, remedy string) {
+func (c *readBack) wrong(t *tx, v foundVersion) (what, remedy string, err error) {
 	explain := fmt.Sprintf("reseal explain %s --version %d", v.secret, v.number)
 	if v.wrap == nil {
-		return "its data key, or the master key version that wraps it, is missing", explain
+		return "its data key, or the master key version that wraps it, is missing", explain, nil
 	}
 	k, kv := v.wrap.key, v.wrap.version
 	if k.name != v.configured {
-		return fmt.Sprintf("it is under %q and configured with %q", k.name, v.configured), "reseal set-key " + v.secret + " " + v.configured
+		return fmt.Sprintf("it is under %q and configured with %q", k.name, v.configured), "reseal set-key " + v.secret + " " + v.configured, nil
 	}
 	if v.wrap.material == nil {
-		var err error
-		if v.wrap.material, err = t.unwrap(k, kv); err != nil {
-			return err.Error(), explain
-		}
+		v.wrap.material, err = t.unwrap(k, kv)
 	}
-	var buf [192]byte
-	context := crypto.AppendDataKeyContext(buf[:0], t.s.keys.storeID, v.id, k.id, kv.number)
-	if err := c.open(t, v, context); err != nil {
-		return err.Error(), explain
+	if err == nil {
+		var buf [192]byte
+		err = c.open(t, v, crypto.AppendDataKeyContext(buf[:0], t.s.keys.storeID, v.id, k.id, kv.number))
 	}
-	return "", ""
+	switch {
+	case err == nil:
+		return "", "", nil
+	case cannotRead(err):
+		return "", "", err
+	}
+	return err.Error(), explain, nil
 }
 
 // open opens a wrap, and after a reencryption the value.

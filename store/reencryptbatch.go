@@ -40,6 +40,9 @@ func (b *batch) scanValues(m *mover, rows *sql.Rows) (failed []failedRow, err er
 			copy(p.secretID[:], secretID)
 			err = b.addValue(m, row, p, sealed, wrapped)
 		}
+		if cannotRead(err) {
+			return nil, err
+		}
 		if err != nil {
 			failed = append(failed, failedRow{row, err})
 		}

@@ -243,7 +243,11 @@ func (b *batch) scan(m *mover, rows *sql.Rows) (failed []failedRow, err error) {
 		}
 		b.read++
 		b.last = row.id
-		if err := b.add(m, row, wrapped, rawID); err != nil {
+		err := b.add(m, row, wrapped, rawID)
+		if cannotRead(err) {
+			return nil, err
+		}
+		if err != nil {
 			failed = append(failed, failedRow{row, err})
 		}
 	}
