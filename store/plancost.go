@@ -75,7 +75,7 @@ func (p *planner) measure(ctx context.Context) error {
 // besides the first, which is not timed: it reads what the others find read.
 const (
 	sampleRows = 500
-	samples    = 3
+	samples    = 5
 	sampleBox  = 25 * time.Millisecond
 )
 
@@ -93,7 +93,7 @@ func (p *planner) timeMoving(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var total sampled
+	var all []sampled
 	for i := range samples + 1 {
 		after := int64(0)
 		if i > 0 && p.plan.Versions > samples*sampleRows {
@@ -106,15 +106,28 @@ func (p *planner) timeMoving(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if i > 0 {
-			total.add(one)
+		if i > 0 && one.rows > 0 {
+			all = append(all, one)
+			p.plan.Cost.Sampled += one.rows
 		}
 	}
-	if weight := time.Duration(p.plan.Cost.Weight(total.rows, total.bytes)); weight > 0 {
-		p.plan.Cost.Prepare, p.plan.Cost.Write = total.prepare/weight, total.write/weight
-	}
-	p.plan.Cost.Sampled = total.rows
+	p.plan.Cost.Prepare = medianCost(all, func(s sampled) time.Duration { return s.prepare })
+	p.plan.Cost.Write = medianCost(all, func(s sampled) time.Duration { return s.write })
 	return nil
+}
+
+// medianCost is a row's cost in the middle one of the samples: one that the
+// system held up says nothing.
+func medianCost(all []sampled, of func(sampled) time.Duration) time.Duration {
+	if len(all) == 0 {
+		return 0
+	}
+	var costs []time.Duration
+	for _, s := range all {
+		costs = append(costs, of(s)/time.Duration(PlanCost{}.Weight(s.rows, s.bytes)))
+	}
+	slices.Sort(costs)
+	return costs[len(costs)/2]
 }
 
 // sampleBehind takes one sample, in a transaction that it rolls back.
@@ -136,10 +149,6 @@ func (p *planner) sampleBehind(ctx context.Context, after int64) (one sampled, e
 type sampled struct {
 	rows, bytes    int64
 	prepare, write time.Duration
-}
-
-func (s *sampled) add(o sampled) {
-	s.rows, s.bytes, s.prepare, s.write = s.rows+o.rows, s.bytes+o.bytes, s.prepare+o.prepare, s.write+o.write
 }
 
 // sample moves the next data keys behind after as a batch does.
