@@ -161,6 +161,9 @@ func neverFalse(s statement) string {
 		if s.at(i, "length", "(") && s.parenthesis(i+1).compares() {
 			return "length(… > …) is the length of a comparison's result, which is 1"
 		}
+		if i == 0 && s.at(i, "length", "(") && s.afterParenthesis(i+1, ">", "=", "0") {
+			return "no length is below 0"
+		}
 		if s.at(i, "in", "(") && s.parenthesis(i+1).lists("null") {
 			return "with NULL in its list, IN is unknown and never false"
 		}
@@ -171,6 +174,13 @@ func neverFalse(s statement) string {
 		}
 	}
 	return ""
+}
+
+// afterParenthesis reports whether these words follow the parenthesis at token i
+// and its partner, and nothing after them.
+func (s statement) afterParenthesis(i int, words ...string) bool {
+	end := i + len(s.parenthesis(i).tokens) + 2
+	return s.at(end, words...) && len(s.tokens) == end+len(words)
 }
 
 // compares reports whether there is a comparison outside all parentheses.

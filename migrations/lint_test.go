@@ -41,6 +41,7 @@ func TestLintFindsMistakes(t *testing.T) {
 		"check with null":        {wrap("CREATE TABLE reseal_x (a TEXT CHECK (a IN ('x', NULL)), b TEXT CHECK (b <> NULL)) STRICT;"), []string{"2 empty-check", "2 empty-check"}},
 		"check of is null":       {wrap("CREATE TABLE reseal_x (a TEXT, b TEXT, CHECK ((a IS NULL) = (b IS NULL))) STRICT;"), nil},
 		"check of a column":      {wrap("CREATE TABLE reseal_x (a INTEGER CHECK (1)) STRICT;"), []string{"2 empty-check"}},
+		"check of any length":    {wrap("CREATE TABLE reseal_x (a BLOB CHECK (length(a) >= 0), b BLOB CHECK (length(b) >= 1), c BLOB CHECK (c <> x'' AND length(c) >= 0)) STRICT;"), []string{"2 empty-check"}},
 		"replace":                {wrap("INSERT OR REPLACE INTO reseal_x VALUES (1);\nREPLACE INTO reseal_x VALUES (1);"), []string{"2 replace", "3 replace"}},
 		"ciphertext":             {wrap("UPDATE reseal_data_keys SET wrapped = zeroblob(108);"), []string{"2 ciphertext"}},
 		"pragma":                 {wrap("PRAGMA foreign_keys = OFF;"), []string{"2 pragma"}},

@@ -274,6 +274,9 @@ func (a *app) lint(_ context.Context, args []string) error {
 	}
 	from := migrations.SQL
 	if len(args) == 1 {
+		if info, err := os.Stat(args[0]); err != nil || !info.IsDir() {
+			return usagef("reseal migrate lint FOLDER", "lint: %q is not a folder", args[0])
+		}
 		from = os.DirFS(args[0])
 	}
 	found, err := migrations.LintAll(from)
