@@ -90,7 +90,10 @@ func (sc *residueScan) run(ctx context.Context, empty bool) (Residue, error) {
 		sc.Detail = residueHosted
 		return sc.Residue, nil
 	}
-	err := sc.snapshot(ctx, empty)
+	var err error
+	if sc.path, err = filepath.EvalSymlinks(sc.s.path); err == nil {
+		err = sc.snapshot(ctx, empty)
+	}
 	if err == nil {
 		err = sc.settle(ctx)
 	}
@@ -161,14 +164,14 @@ func (sc *residueScan) database(ctx context.Context, q querier, anyway bool) err
 // log was empty after the read had begun are they the file's own; and then they
 // stay so, because such a reader keeps checkpoints from writing the file.
 func (sc *residueScan) judgePages(pages int64, anyway bool) error {
-	log, err := sizeOf(sc.s.path + "-wal")
+	log, err := sizeOf(sc.path + "-wal")
 	if err != nil {
 		return err
 	}
 	if log > 0 && !anyway {
 		return errLogInUse
 	}
-	whole, err := sizeOf(sc.s.path)
+	whole, err := sizeOf(sc.path)
 	switch {
 	case log > 0:
 		sc.Detail = residueLog
@@ -189,7 +192,7 @@ func (sc *residueScan) readPages(ctx context.Context, q querier) error {
 		return err
 	}
 	defer rows.Close()
-	sc.file(filepath.Base(sc.s.path))
+	sc.file(filepath.Base(sc.path))
 	var page []byte
 	for n := 0; rows.Next(); n++ {
 		if n%1024 == 0 && ctx.Err() != nil {
@@ -207,11 +210,11 @@ func (sc *residueScan) readPages(ctx context.Context, q querier) error {
 // beside looks at a file, if it is there. SQLite holds no lock on the log and
 // the journal, so that another descriptor of one does no harm.
 func (sc *residueScan) beside(ctx context.Context, suffix string) error {
-	size, err := sizeOf(sc.s.path + suffix)
+	size, err := sizeOf(sc.path + suffix)
 	if err != nil || size == 0 {
 		return err
 	}
-	f, err := os.Open(sc.s.path + suffix)
+	f, err := os.Open(sc.path + suffix)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // it was deleted just now, by the last to close the store
 	}
@@ -219,7 +222,7 @@ func (sc *residueScan) beside(ctx context.Context, suffix string) error {
 		return err
 	}
 	defer f.Close()
-	sc.file(filepath.Base(sc.s.path) + suffix)
+	sc.file(filepath.Base(sc.path) + suffix)
 	return sc.stream(ctx, f)
 }
 

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/reseal/reseal/internal/storetest"
+	"github.com/reseal/reseal/resealtest"
 	"github.com/reseal/reseal/store"
 )
 
@@ -150,5 +152,27 @@ func TestResidueIsToldWhileSomebodyReads(t *testing.T) {
 	}
 	if n := found(t, s, retired(t, s, blobs)); n != 0 {
 		t.Errorf("%d of 10 are still on the disk", n)
+	}
+}
+
+// The log lies beside the file and not beside a link to it.
+func TestScanFollowsALinkToTheLog(t *testing.T) {
+	s, ctx := storetest.New(t, nil), t.Context()
+	storetest.OK(t, s.CreateKey(ctx, "mk-2"))
+	storetest.OK(t, storetest.Err(s.Put(ctx, "app/db", []byte("value"), nil)))
+	storetest.OK(t, storetest.Err(s.SetKey(ctx, "app/db", "mk-2")))
+	link := filepath.Join(t.TempDir(), "link.db")
+	storetest.OK(t, os.Symlink(s.Path(), link))
+	linked := must(store.Open(ctx, link, resealtest.Credential(), nil))(t)
+	defer linked.Close()
+	want := must(s.ScanResidue(ctx))(t)
+	if want.Found == 0 {
+		t.Fatalf("nothing was found through the file's own name: %+v", want)
+	}
+	for _, c := range scans {
+		got := must(c.scan(ctx, linked))(t)
+		if got.Found != want.Found {
+			t.Errorf("%s: %d found through a link, and %d are there: %+v", c.name, got.Found, want.Found, got)
+		}
 	}
 }

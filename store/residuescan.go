@@ -17,6 +17,7 @@ import (
 type residueScan struct {
 	Residue
 	s      *Store
+	path   string         // of the file itself, not of a link to it: the log lies there
 	sample *retiredSample // nil to look for all
 	live   []crypto.Mark  // of what rows hold, sorted
 	found  map[crypto.Mark]suspect

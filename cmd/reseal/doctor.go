@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 
@@ -118,7 +119,11 @@ func (a *app) doctorText(w io.Writer, d *jsonDoctor) {
 // files looks at the modes of the store's files and of those that unseal it.
 func (x *examination) files() {
 	a := x.app
-	paths := []string{a.db, a.db + "-wal", a.db + "-shm"}
+	db := a.db
+	if file, err := filepath.EvalSymlinks(db); err == nil {
+		db = file // the log lies beside the file, not beside a link to it
+	}
+	paths := []string{db, db + "-wal", db + "-shm"}
 	if src, err := a.configured(); err == nil {
 		paths = append(paths, src.keyFile, src.passphraseFile)
 	}
