@@ -2,6 +2,7 @@ package crypto
 
 import (
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding"
 	"hash"
 )
@@ -61,22 +62,28 @@ func restore(d digest, state []byte) {
 // setKey computes the keyed states. The key is not kept.
 func (p *prf) setKey(key *[KeySize]byte) {
 	shield(func() {
-		p.innerState = p.keyed(p.inner, p.innerState[:0], key, 0x36)
-		p.outerState = p.keyed(p.outer, p.outerState[:0], key, 0x5c)
+		p.innerState = p.keyed(p.inner, p.innerState[:0], key, &innerPad)
+		p.outerState = p.keyed(p.outer, p.outerState[:0], key, &outerPad)
 		clear(p.pad[:])
 	})
 }
 
-func (p *prf) keyed(d digest, state []byte, key *[KeySize]byte, pad byte) []byte {
-	for i := range p.pad {
-		p.pad[i] = pad
-	}
-	for i, b := range key {
-		p.pad[i] ^= b
-	}
+func (p *prf) keyed(d digest, state []byte, key *[KeySize]byte, pad *[sha256.BlockSize]byte) []byte {
+	p.pad = *pad
+	subtle.XORBytes(p.pad[:KeySize], key[:], pad[:KeySize])
 	d.Reset()
 	d.Write(p.pad[:])
 	return save(d, state)
+}
+
+// innerPad and outerPad are RFC 2104's ipad and opad.
+var innerPad, outerPad = block(0x36), block(0x5c)
+
+func block(b byte) (pad [sha256.BlockSize]byte) {
+	for i := range pad {
+		pad[i] = b
+	}
+	return pad
 }
 
 func (p *prf) start() { restore(p.inner, p.innerState) }

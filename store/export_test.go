@@ -125,3 +125,30 @@ func TrustSchema(ctx context.Context, s *Store) error {
 		return err
 	})
 }
+
+// ReadBatch reads the next rows of a rotation by version as Prepare does, and
+// returns their ids and whether they were read as one row.
+func ReadBatch(ctx context.Context, r *Rotation, rows int) (ids []int64, packed bool, err error) {
+	err = r.s.snapshot(ctx, func(q querier) error {
+		m, err := r.mover(r.s.newTx(ctx, q))
+		if err != nil {
+			return err
+		}
+		var b batch
+		if packed, err = b.readPacked(m, selectBatch, []any{r.scope.from, int64(0), rows}, 2); err != nil {
+			return err
+		}
+		whole, err := r.read(m, 0, rows, 2)
+		if err != nil {
+			return err
+		}
+		for i, row := range whole.rows {
+			ids = append(ids, row.id)
+			if packed && (b.rows[i].id != row.id || !bytes.Equal(b.old, whole.old)) {
+				return fmt.Errorf("row %d differs", i)
+			}
+		}
+		return nil
+	})
+	return ids, packed, err
+}

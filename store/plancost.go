@@ -171,7 +171,7 @@ func (p *planner) sample(t *tx, after int64, out *sampled) error {
 		out.rows, out.bytes, out.write = int64(b.Moved), int64(m.bytes), time.Since(began)
 		return err
 	}
-	b, err := p.read(m, after, sampleRows)
+	b, err := p.read(m, after, sampleRows, 1)
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ func (r *Rotation) Step(ctx context.Context, after int64, rows int, box time.Dur
 		return r.transact(ctx, func(m *mover) (Batch, error) { return r.moveSecrets(m, after, rows, box) })
 	}
 	out, err := r.transact(ctx, func(m *mover) (Batch, error) {
-		b, err := r.read(m, after, rows)
+		b, err := r.read(m, after, rows, 1)
 		if err != nil {
 			return Batch{}, err
 		}
@@ -114,7 +114,7 @@ func (p *Prepared) Last() int64 { return p.batch.last }
 func (p *Prepared) End() bool { return p.batch.end }
 
 // Prepare reads the next data keys and makes their new wraps on a reader's
-// connection, so that only Apply holds the write lock. Unlike the other methods
+// connection, on two cores, so that only Apply holds the write lock. Unlike the other methods
 // it may run beside them. It is for rotations that are ByVersion.
 func (r *Rotation) Prepare(ctx context.Context, after int64, rows int) (*Prepared, error) {
 	p := &Prepared{limit: rows}
@@ -124,7 +124,7 @@ func (r *Rotation) Prepare(ctx context.Context, after int64, rows int) (*Prepare
 			return err
 		}
 		p.kv = m.kv.row
-		p.batch, err = r.read(m, after, rows)
+		p.batch, err = r.read(m, after, rows, 2)
 		return err
 	})
 	return p, err
@@ -193,8 +193,9 @@ const (
 		LIMIT ?3`
 )
 
-// read reads the next rows of a version rotation and rewraps each in memory.
-func (r *Rotation) read(m *mover, after int64, limit int) (*batch, error) {
+// read reads the next rows of a version rotation and rewraps each in memory, on
+// so many cores where it can.
+func (r *Rotation) read(m *mover, after int64, limit, workers int) (*batch, error) {
 	b := &batch{
 		after: after,
 		last:  after,
@@ -208,6 +209,12 @@ func (r *Rotation) read(m *mover, after int64, limit int) (*batch, error) {
 		query, args, scan = selectReencrypt, append(args, r.scope.prefix, r.scope.replaced.limit()), b.scanValues
 	case r.scope.prefix != "":
 		query, args = selectBatchOfPrefix, append(args, r.scope.prefix)
+	}
+	if !r.scope.replaced.reencrypt {
+		done, err := b.readPacked(m, query, args, workers)
+		if b.end = b.read < limit; done || err != nil {
+			return b, err
+		}
 	}
 	rows, err := m.t.q.QueryContext(m.t.ctx, query, args...)
 	if err != nil {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"crypto/rand"
 	"slices"
 
 	"github.com/reseal/reseal/crypto"
@@ -12,7 +13,8 @@ const (
 
 	// updateRange replaces the wraps of a range of rows by the packed bytes of
 	// ?1, each only where the row still holds the packed bytes of ?6. A row that
-	// is not in the batch has zeros there, which no wrap is.
+	// is not in the batch has random bytes there, which no row holds: a damaged one
+	// may hold anything, zeros too.
 	updateRange = `
 		UPDATE reseal_data_keys
 		SET wrapped = substr(?1, (id - ?2) * 108 + 1, 108), master_key_version = ?3
@@ -23,6 +25,7 @@ const (
 func (b *batch) write(m *mover) (Batch, error) {
 	out := Batch{Failures: b.failures, Last: b.last, End: b.end}
 	w := rangeWriter{batch: b, m: m}
+	rand.Read(w.none[:]) // never fails, crypto/rand
 	for _, k := range b.groups() {
 		if err := w.writeGroup(k); err != nil {
 			return out, err
@@ -58,6 +61,7 @@ type rangeWriter struct {
 	*batch
 	m        *mover
 	old, new []byte
+	none     [crypto.WrappedSize]byte // for rows that are not in the batch
 }
 
 // writeGroup writes the rows of one group, a range at a time.
@@ -86,8 +90,13 @@ func (w *rangeWriter) writeRange(k rowGroup, at []int) error {
 	first, last := w.rows[at[0]].id, w.rows[at[len(at)-1]].id
 	n := int(last-first+1) * size
 	w.old, w.new = zeros(w.old, n), zeros(w.new, n)
+	end := 0 // of the bytes that are set
 	for _, i := range at {
 		to := int(w.rows[i].id-first) * size
+		for ; end < to; end += size {
+			copy(w.old[end:], w.none[:])
+		}
+		end += size
 		copy(w.old[to:], w.batch.old[i*size:(i+1)*size])
 		copy(w.new[to:], w.batch.new[i*size:(i+1)*size])
 	}

@@ -1,0 +1,105 @@
+package store_test
+
+import (
+	"database/sql"
+	"path/filepath"
+	"testing"
+
+	"github.com/reseal/reseal/internal/storetest"
+	"github.com/reseal/reseal/resealtest"
+	"github.com/reseal/reseal/store"
+)
+
+// batchStore has eight versions under an older version of their key, with a gap
+// between their rows.
+func batchStore(t *testing.T, o *resealtest.Options) (*resealtest.Store, *store.Rotation) {
+	t.Helper()
+	s, ctx := resealtest.New(t, o), t.Context()
+	for i := range 9 {
+		s.MustPut(t, app(i).name, string(app(i).value), store.PutOptions{})
+	}
+	must(s.Delete(ctx, "app/4", 0))(t)
+	must(s.Purge(ctx, "app/4", true))(t)
+	must(s.RotateKey(ctx, store.DefaultKeyName))(t)
+	return s, must(s.StartRotation(ctx, newestDefault))(t)
+}
+
+// step moves everything in one batch, verifies the store and ends the job.
+func step(t *testing.T, r *store.Rotation, moved, failures int) {
+	t.Helper()
+	b := must(r.Apply(t.Context(), must(r.Prepare(t.Context(), 0, 100))(t)))(t)
+	if b.Moved != moved || len(b.Failures) != failures || !b.End {
+		t.Errorf("Apply = %+v", b)
+	}
+	if err := r.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestBatchIsReadAsOneRow(t *testing.T) {
+	s, r := batchStore(t, nil)
+	ids, packed, err := store.ReadBatch(t.Context(), r, 100)
+	if err != nil || !packed || len(ids) != 8 {
+		t.Fatalf("ReadBatch = %v, %v, %v", ids, packed, err)
+	}
+	b := must(r.Step(t.Context(), 0, 3, 0))(t)
+	storetest.Diff(t, "moved", 3, b.Moved)
+	step(t, r, 5, 0)
+	for _, i := range []int{0, 5, 8} {
+		storetest.Diff(t, "value", string(app(i).value), s.MustGet(t, app(i).name))
+	}
+}
+
+// What is not as it should be is read row by row, and concerns nothing else.
+func TestBatchThatIsNotSmoothIsReadRowByRow(t *testing.T) {
+	for name, c := range map[string]struct {
+		statement string
+		moved     int
+	}{
+		"damaged wrap":    {`UPDATE reseal_data_keys SET wrapped = zeroblob(108) WHERE id = 3`, 7},
+		"altered id":      {`UPDATE reseal_data_keys SET wrapped = (SELECT wrapped FROM reseal_data_keys WHERE id = 2) WHERE id = 3`, 7},
+		"missing version": {`INSERT INTO reseal_data_keys (id, master_key_version, wrapped) SELECT 100, master_key_version, wrapped FROM reseal_data_keys WHERE id = 1`, 8},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, r := batchStore(t, &resealtest.Options{Damaged: true})
+			must(s.Raw(t).Exec(`PRAGMA foreign_keys = 0`))(t)
+			s.Exec(t, c.statement)
+			if _, packed, err := store.ReadBatch(t.Context(), r, 100); packed || err != nil {
+				t.Errorf("it was read as one row, %v", err)
+			}
+			step(t, r, c.moved, 1)
+		})
+	}
+}
+
+// Versions under two older versions of the key go in one batch.
+func TestBatchUnderTwoVersions(t *testing.T) {
+	s, r := batchStore(t, nil)
+	if err := r.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.MustPut(t, "late", "x", store.PutOptions{})
+	must(s.RotateKey(t.Context(), store.DefaultKeyName))(t)
+	r = must(s.StartRotation(t.Context(), newestDefault))(t)
+	if _, packed, err := store.ReadBatch(t.Context(), r, 100); packed || err != nil {
+		t.Errorf("it was read as one row, %v", err)
+	}
+	step(t, r, 9, 0)
+}
+
+// A host's database may have another encoding, in which SQLite would convert
+// bytes that it takes for text.
+func TestBatchInUTF16Database(t *testing.T) {
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "host.db")+"?_pragma=encoding('UTF-16le')&"+hosts[1].query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	s, r := batchStore(t, &resealtest.Options{DB: db})
+	var encoding string
+	if err := db.QueryRow(`PRAGMA encoding`).Scan(&encoding); err != nil || encoding != "UTF-16le" {
+		t.Fatalf("encoding %q, %v", encoding, err)
+	}
+	step(t, r, 8, 0)
+	storetest.Diff(t, "value", string(app(3).value), s.MustGet(t, app(3).name))
+}
