@@ -82,7 +82,8 @@ type Options struct {
 	Fast bool
 
 	// Scrub rebuilds the file at the end (VACUUM), so that no old wrap is left
-	// in free pages. It takes as much disk again and stops writers meanwhile.
+	// in free pages. It takes as much disk again, twice as much memory as the
+	// file is large, and stops writers meanwhile.
 	Scrub bool
 
 	// Progress, if not nil, is called after each batch, in Run's goroutine.

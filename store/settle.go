@@ -16,8 +16,8 @@ type Settled struct {
 
 // Settle empties the write-ahead log into the file, where what was retired is
 // overwritten, and scans the files for what is left of it. With scrub it first
-// rebuilds the whole file (VACUUM), which takes as much disk and memory again as
-// the file is large and holds the write lock all that time. A host's log is left
+// rebuilds the whole file (VACUUM), which takes as much disk again as the file is
+// large and about twice as much memory, and holds the write lock all that time. A host's log is left
 // to the host, and its file too without scrub; it is not scanned.
 func (s *Store) Settle(ctx context.Context, scrub bool) (Settled, error) {
 	out, err := s.settle(ctx, scrub)

@@ -27,8 +27,8 @@ verify --deep. Exit code 3 if something needs attention.
 
 With --scrub the file is first rebuilt without its free space, and its log
 emptied: after purges, key destruction, and the removal of unseal slots. That
-takes as much disk and memory as the file, and stops writers meanwhile. If
-anything is left all the same, the exit code is 3.`,
+takes as much disk again as the file and twice as much memory, and stops writers
+meanwhile. If anything is left all the same, the exit code is 3.`,
 		Example: `  reseal doctor`,
 		Args:    takes(),
 	}
