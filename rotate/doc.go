@@ -3,6 +3,8 @@
 //
 //	report, err := rotate.Run(ctx, s, rotate.Options{From: "mk-1", To: "mk-2"})
 //
+// [Plan] says beforehand what that would move, take and leave.
+//
 // # The rules
 //
 // The target key is durable before the first secret moves. The old key is

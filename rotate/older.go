@@ -64,7 +64,11 @@ func runAged(ctx context.Context, s *store.Store, o Options, k store.KeyInfo) (*
 	}
 	rep, err := runOne(ctx, s, o)
 	if errors.Is(err, store.ErrJobRunning) {
-		return nil, nil
+		left, jerr := abandonedFrom(ctx, s, k.Name)
+		if left { // another job, which nobody is at work on: it would stay for ever
+			return nil, err
+		}
+		return nil, jerr
 	}
 	if rotated {
 		rep.Warnings = append(rep.Warnings, fmt.Sprintf("key %q has the new version %d", k.Name, primary))
@@ -73,8 +77,16 @@ func runAged(ctx context.Context, s *store.Store, o Options, k store.KeyInfo) (*
 }
 
 func pausedFrom(ctx context.Context, s *store.Store, key string) (bool, error) {
+	return jobFrom(ctx, s, key, store.JobPaused)
+}
+
+func abandonedFrom(ctx context.Context, s *store.Store, key string) (bool, error) {
+	return jobFrom(ctx, s, key, store.JobIncomplete)
+}
+
+func jobFrom(ctx context.Context, s *store.Store, key string, state store.JobState) (bool, error) {
 	jobs, err := s.Jobs(ctx)
-	return slices.ContainsFunc(jobs, func(j store.Job) bool { return j.State == store.JobPaused && j.From == key }), err
+	return slices.ContainsFunc(jobs, func(j store.Job) bool { return j.State == state && j.From == key }), err
 }
 
 // add adds the report of one key.

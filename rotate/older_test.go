@@ -1,6 +1,7 @@
 package rotate_test
 
 import (
+	"errors"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -89,4 +90,37 @@ func TestRunByAgeOfSeveralAtOnceMakesOneVersion(t *testing.T) {
 	wg.Wait()
 	wantWraps(t, s, map[string]int64{"default v2": 200})
 	wantFilled(t, s, "app", 200, 1, 32)
+}
+
+// A job that another process is at work on is left to it. One that nobody is at
+// work on, and that is another, is told: it would stay for ever.
+func TestRunByAgeTellsOfAnotherJobThatWasLeft(t *testing.T) {
+	s, _ := agingStore(t)
+	fill(t, s, "app", 10, 1, 32)
+	rotateKey(t, s, "default")
+	job, err := s.StartRotation(t.Context(), store.RotationSpec{From: "default", To: "default"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := rotate.Options{OlderThan: month, Mode: rotate.Reencrypt}
+	if rep, err := rotate.Run(t.Context(), s, o); err != nil || rep.Moved != 0 {
+		t.Errorf("while somebody is at work on it: %+v, %v", rep, err)
+	}
+	if _, err := rotate.Plan(t.Context(), s, o, rotate.PlanOptions{}); err != nil {
+		t.Errorf("a plan of it: %v", err)
+	}
+	if err := job.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var e *store.Error
+	if _, err := rotate.Run(t.Context(), s, o); !errors.Is(err, store.ErrJobRunning) || !errors.As(err, &e) || e.Remedy != "reseal rotate run --key default" {
+		t.Errorf("when nobody is: %v", err)
+	}
+	if _, err := rotate.Plan(t.Context(), s, o, rotate.PlanOptions{}); !errors.Is(err, store.ErrJobRunning) {
+		t.Errorf("a plan of it: %v", err)
+	}
+	o.Mode = rotate.Rewrap
+	if rep, err := rotate.Run(t.Context(), s, o); err != nil || rep.Moved != 10 || rep.Job != job.Job().ID {
+		t.Errorf("the same job: %+v, %v", rep, err)
+	}
 }

@@ -101,7 +101,11 @@ func planOlder(ctx context.Context, s *store.Store, o Options, po PlanOptions) (
 		one.Key = k.Name
 		f, err := planOne(ctx, s, one, po)
 		if errors.Is(err, store.ErrJobRunning) {
-			continue
+			left, jerr := abandonedFrom(ctx, s, k.Name)
+			if !left && jerr == nil {
+				continue
+			}
+			err = errors.Join(err, jerr)
 		}
 		if err != nil {
 			return total, err

@@ -69,7 +69,7 @@ func openActed(ctx context.Context, path string) (*store.Store, error) {
 }
 
 func findDeed(name string) deed {
-	all := append(acts(), bareActs()...)
+	all := slices.Concat(acts(), bareActs(), splitActs())
 	return all[slices.IndexFunc(all, func(a deed) bool { return a.name == name })]
 }
 
@@ -78,6 +78,8 @@ func acts() []deed {
 		rotation("rewrap", rotate.Options{From: "mk-1", To: "mk-2", Batch: 1}),
 		rotation("rewrap to the newest", rotate.Options{Key: "mk-1", Batch: 1, Fast: true}),
 		rotation("reencrypt", rotate.Options{From: "mk-1", To: "mk-2", Batch: 1, Mode: rotate.Reencrypt}),
+		rotation("reencrypt to the newest", rotate.Options{Key: "mk-1", Batch: 1, Mode: rotate.Reencrypt, Fast: true}),
+		rotation("reencrypt a part", rotate.Options{Key: "mk-1", Batch: 2, Mode: rotate.Reencrypt, TouchedBy: 1}),
 		rotation("rewrap and scrub", rotate.Options{From: "mk-1", To: "mk-2", Scrub: true}),
 		{name: "scrub", run: scrub, done: scrubbed},
 		{name: "root rotation", run: rotateRoot, done: rootRotated},

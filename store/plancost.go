@@ -182,29 +182,53 @@ func (p *planner) sample(t *tx, after int64, out *sampled) error {
 	return err
 }
 
-// timeReading times a page of the read-back that nothing is opened of, a count,
+// timeReading times pages of the read-back that nothing is opened of, a count,
 // and a scan.
 func (p *planner) timeReading(ctx context.Context) error {
 	c := readBack{spec: RotationSpec{From: "\x00", To: "\x00"}} // no key has this name
-	began := time.Now()
-	if err := p.s.snapshot(ctx, func(q querier) error { return c.page(p.s.newTx(ctx, q)) }); err != nil {
-		return err
-	}
-	p.plan.Cost.Look = time.Since(began) / time.Duration(max(1, c.looked))
-	began = time.Now()
-	err := p.s.snapshot(ctx, func(q querier) error { _, err := p.scope.remaining(ctx, q); return err })
-	p.plan.Cost.Count = time.Since(began)
-	piece := make([]byte, 1<<18)
+	var err error
+	p.plan.Cost.Look = middle(func() time.Duration {
+		before, began := c.looked, time.Now()
+		err = errors.Join(err, p.s.snapshot(ctx, func(q querier) error { return c.page(p.s.newTx(ctx, q)) }))
+		if c.end {
+			c.end, c.last = false, 0
+		}
+		return time.Since(began) / time.Duration(max(1, c.looked-before))
+	})
+	p.plan.Cost.Count = middle(func() time.Duration {
+		began := time.Now()
+		err = errors.Join(err, p.s.snapshot(ctx, func(q querier) error { _, err := p.scope.remaining(ctx, q); return err }))
+		return time.Since(began)
+	})
+	p.plan.Cost.Scan = timeScan()
+	return err
+}
+
+// timeScan times a scan of a MiB for what is not in it.
+func timeScan() time.Duration {
+	piece := make([]byte, 1<<16)
 	rand.Read(piece)
 	var sample retiredSample
 	for i := range 8 {
 		sample.add(piece[i*crypto.WrappedSize:][:crypto.WrappedSize])
 	}
 	sample.index()
-	began = time.Now()
-	sample.look(piece[1<<12:], func(crypto.Mark) {})
-	p.plan.Cost.Scan = 4 * time.Since(began)
-	return err
+	return 16 * middle(func() time.Duration {
+		began := time.Now()
+		sample.look(piece[1<<12:], func(crypto.Mark) {})
+		return time.Since(began)
+	})
+}
+
+// middle is what a measurement gives in the middle of five: the system holds
+// some up.
+func middle(measure func() time.Duration) time.Duration {
+	var all [5]time.Duration
+	for i := range all {
+		all[i] = measure()
+	}
+	slices.Sort(all[:])
+	return all[len(all)/2]
 }
 
 // timeDisk writes a file as the write-ahead log is written, and removes it.
@@ -215,33 +239,26 @@ func (p *planner) timeDisk(folder string) error {
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
-	const many, rounds = 64, 5
 	page := make([]byte, framePage)
 	rand.Read(page)
-	var one, all [rounds]time.Duration
-	for i := range rounds {
-		for _, n := range []int{1, many} {
+	commit := func(pages int) func() time.Duration {
+		return func() time.Duration {
 			began := time.Now()
-			for range n {
+			for range pages {
 				_, werr := f.Write(page[:24])
 				_, perr := f.Write(page[24:])
-				if err := errors.Join(werr, perr); err != nil {
-					return pathError(err)
-				}
+				err = errors.Join(err, werr, perr)
 			}
-			if err := f.Sync(); err != nil {
-				return pathError(err)
-			}
-			if n == 1 {
-				one[i] = time.Since(began)
-			} else {
-				all[i] = time.Since(began)
-			}
+			err = errors.Join(err, f.Sync())
+			return time.Since(began)
 		}
 	}
-	slices.Sort(one[:])
-	slices.Sort(all[:])
-	p.plan.Cost.Sync, p.plan.Cost.Page = one[rounds/2], max(0, all[rounds/2]-one[rounds/2])/(many-1)
+	const many = 64
+	p.plan.Cost.Sync = middle(commit(1))
+	p.plan.Cost.Page = max(0, middle(commit(many))-p.plan.Cost.Sync) / (many - 1)
+	if err != nil {
+		return pathError(err)
+	}
 	return nil
 }
 
