@@ -56,7 +56,8 @@ type Options struct {
 
 	// TouchedBy limits Reencrypt to data keys that this version of From, or of
 	// Key, may have wrapped: those made before the next version was there, by the
-	// clock of the machine that made them. Defaults to all.
+	// clock of the machine that made them, and those that it or an older one wraps
+	// now. Defaults to all.
 	TouchedBy uint64
 
 	// Batch is the most data keys in one transaction. Defaults to DefaultBatch.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/reseal/reseal/resealtest"
 	"github.com/reseal/reseal/rotate"
 	"github.com/reseal/reseal/store"
 )
@@ -184,6 +185,22 @@ func TestReencryptWhatKeyVersionTouched(t *testing.T) {
 	}
 	wantFilled(t, s, "first", 3, 1, 32)
 	wantFilled(t, s, "second", 3, 1, 32)
+}
+
+// A data key that the version wraps now was touched by it, also when the clock
+// was set back between the two and the version after it seems to be older.
+func TestReencryptWhatIsUnderTheVersionWhateverItsDate(t *testing.T) {
+	s := resealtest.New(t, nil)
+	s.Clock.Advance(time.Hour)
+	if _, err := s.Put(t.Context(), "app", []byte("value"), nil); err != nil {
+		t.Fatal(err)
+	}
+	s.Clock.Advance(-time.Hour)
+	rotateKey(t, s.Store, store.DefaultKeyName)
+	rep := runOK(t, s.Store, rotate.Options{Key: store.DefaultKeyName, Mode: rotate.Reencrypt, TouchedBy: 1})
+	if rep.Moved != 1 || rep.Replaced != 1 {
+		t.Errorf("report: %+v", rep)
+	}
 }
 
 // damageValue flips a bit in the sealed value of a secret version.

@@ -36,7 +36,8 @@ func (r replaced) limit() int64 {
 }
 
 // limit makes a time of a key version that may have wrapped data keys: all that
-// were made before the next version was there, in its millisecond too. Under
+// were made before the next version was there, in its millisecond too, and what
+// is under it or an older one now, if the clock was set back meanwhile. Under
 // the newest version that is all of them, and so it is if the key's record was
 // altered. From older versions to the newest, that one cannot be what is left.
 func (o *RotationSpec) limit(t *tx, from *masterKey) error {
@@ -56,9 +57,23 @@ func (o *RotationSpec) limit(t *tx, from *masterKey) error {
 		return &Error{Op: "rotate", Key: from.name, Err: ErrInvalid, Remedy: "reseal key rotate " + from.name,
 			Detail: "version " + formatNumber(o.TouchedBy) + " is its newest, and data keys can only leave an older one"}
 	case ok && t.s.keys.checkKey(from) == nil:
-		o.MadeBefore = fromMillis(max(0, next.createdAt) + 1)
+		last, err := newestUnder(t, from, o.TouchedBy)
+		if err != nil {
+			return err
+		}
+		o.MadeBefore = fromMillis(max(last, next.createdAt) + 1)
 	}
 	return nil
+}
+
+// newestUnder returns when the newest data key was made that is under a version
+// of a master key, or an older one, 0 if none is.
+func newestUnder(t *tx, k *masterKey, version uint64) (at int64, err error) {
+	err = t.queryRow(`
+		SELECT COALESCE(max(made_at), 0)
+		FROM reseal_data_keys
+		WHERE master_key_version IN (SELECT id FROM reseal_master_key_versions WHERE master_key = ? AND number <= ?)`, k.row, version).Scan(&at)
+	return at, err
 }
 
 // place is what the context of a sealed value names besides the store.
