@@ -18,6 +18,7 @@ func secretCases() []Case {
 	return []Case{
 		{ID: "store/get", Title: "get 1 KiB by name", Sides: []Side{rawGet(1), getSide(1)}},
 		{ID: "store/get/2", Title: "get 1 KiB by name, two at once", Sides: []Side{rawGet(2), getSide(2)}},
+		{ID: "store/get/many", Title: "get 256 secrets of 1 KiB at one moment", Per: "secret", Sides: []Side{rawGet(1), getManySide(256), getSide(1)}},
 		{ID: "store/hot", Title: "the newest value, of a handle", Sides: []Side{hotSide(true), hotSide(false)}},
 		{ID: "store/put", Title: "put 1 KiB, durable", Sides: []Side{rawPut(), putSide(1)}},
 		{ID: "store/put/8", Title: "put 1 KiB, durable, eight at once", Sides: []Side{putSide(1), putSide(8)}},
@@ -120,6 +121,29 @@ func getSide(workers int) Side {
 				_, err := s.Get(ctx, readers[w].next())
 				return err
 			})
+		}, s.Close), nil
+	}}
+}
+
+// getManySide reads so many at a time.
+func getManySide(many int) Side {
+	return Side{Name: "reseal, GetMany", Open: func(ctx context.Context, dir string) (*Work, error) {
+		s, err := filledStore(ctx, dir, readFrom, valueSize)
+		if err != nil {
+			return nil, err
+		}
+		var r reader
+		names := make([]string, many)
+		return timed(func(ctx context.Context, n int) error {
+			for done := 0; done < n; done += many {
+				for i := range names {
+					names[i] = r.next()
+				}
+				if _, err := s.GetMany(ctx, names[:min(many, n-done)]); err != nil {
+					return err
+				}
+			}
+			return nil
 		}, s.Close), nil
 	}}
 }

@@ -104,18 +104,24 @@ func (t *tx) readAhead(puts []put) error {
 		names[i] = p.name
 		t.memo.secrets[p.name] = nil
 	}
+	return loadSecrets(t.ctx, t.q, names, func(sec *secret) error {
+		t.memo.secrets[sec.name] = sec
+		return t.s.keys.checkSecret(sec)
+	})
+}
+
+// loadSecrets reads the secrets of those names that there are, unchecked, in one
+// statement.
+func loadSecrets(ctx context.Context, q querier, names []string, each func(*secret) error) error {
 	list, err := json.Marshal(names)
 	if err != nil {
 		return err
 	}
-	rows, err := t.q.QueryContext(t.ctx, selectSecret+`
+	rows, err := q.QueryContext(ctx, selectSecret+`
 		WHERE s.name IN (SELECT CAST(value AS TEXT) FROM json_each(?))
 		ORDER BY s.id, l.label`, string(list))
 	if err != nil {
 		return err
 	}
-	return scanSecrets(rows, func(sec *secret) error {
-		t.memo.secrets[sec.name] = sec
-		return t.s.keys.checkSecret(sec)
-	})
+	return scanSecrets(rows, each)
 }

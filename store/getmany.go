@@ -1,0 +1,96 @@
+package store
+
+import (
+	"context"
+	"errors"
+)
+
+// GetMany is Get for many secrets at one moment: all values are of one state of
+// the file, in the order of the names, and there is one for each or an error. A
+// selector goes for all of them. The values are the caller's; clear them when they
+// are used.
+//
+// Errors: those of Get, of the first name that has one.
+func (s *Store) GetMany(ctx context.Context, names []string, sel ...Selector) ([]Value, error) {
+	which, err := one(sel)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.needUnsealed(); err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if err := CheckName(name); err != nil {
+			return nil, err
+		}
+	}
+	if len(names) == 0 {
+		return nil, nil
+	}
+	var out []Value
+	err = s.snapshot(ctx, func(q querier) (err error) {
+		w := view{s: s, ctx: context.WithoutCancel(ctx), q: q, remember: true}
+		out, err = w.getMany(ctx, names, which)
+		return err
+	})
+	if err == nil && s.opts.AuditReads {
+		err = s.write(ctx, func(t *tx) error {
+			for _, v := range out {
+				t.auditRead(v)
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		for _, v := range out {
+			v.Clear()
+		}
+		return nil, err
+	}
+	return out, nil
+}
+
+// getMany returns what it has read also when it fails.
+func (w view) getMany(live context.Context, names []string, which Selector) ([]Value, error) {
+	out := make([]Value, 0, len(names))
+	var secrets map[string]*secret
+	for at, name := range names {
+		if err := live.Err(); err != nil {
+			return out, err
+		}
+		if at%readAheadOf == 0 {
+			secrets = map[string]*secret{}
+			if err := loadSecrets(w.ctx, w.q, names[at:min(at+readAheadOf, len(names))], func(sec *secret) error {
+				secrets[sec.name] = sec
+				return nil
+			}); err != nil {
+				return out, err
+			}
+		}
+		v, err := w.getOneOf(name, secrets[name], which)
+		if err != nil {
+			return out, err
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+// getOneOf is getByName for a secret that was read ahead; nil for one that was
+// not found.
+func (w view) getOneOf(name string, sec *secret, which Selector) (Value, error) {
+	if sec == nil || sec.tombstone() {
+		return w.getByName(name, which) // which says why
+	}
+	if err := w.s.keys.checkSecret(sec); err != nil {
+		return Value{}, err
+	}
+	if err := refuseDeleted("get", sec); err != nil {
+		return Value{}, err
+	}
+	v, err := w.get("get", sec, which)
+	if errors.Is(err, errMoved) {
+		return w.getByName(name, which)
+	}
+	return v, err
+}
