@@ -96,6 +96,7 @@ type view struct {
 	ctx      context.Context
 	q        querier
 	remember bool
+	ahead    map[int64]*stored // secret versions that were read ahead, by row
 }
 
 func (t *tx) view() view { return view{s: t.s, ctx: t.ctx, q: t.q, remember: !t.joined} }
@@ -219,7 +220,10 @@ func (w view) find(op string, sec *secret, sel Selector) (*stored, error) {
 	if !ok {
 		return nil, noLabel(op, sec, sel.label)
 	}
-	v, err := scanStored(w.q.QueryRowContext(w.ctx, storedByRow, l.version, sec.row))
+	v, err := w.ahead[l.version], error(nil)
+	if v == nil {
+		v, err = scanStored(w.q.QueryRowContext(w.ctx, storedByRow, l.version, sec.row))
+	}
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, errMoved // since the secret's row was read
 	}
@@ -243,7 +247,7 @@ func (w view) noVersion(op string, sec *secret, number uint64) error {
 	return noVersion(op, sec, number)
 }
 
-func scanStored(row *sql.Row) (*stored, error) {
+func scanStored(row interface{ Scan(...any) error }) (*stored, error) {
 	var v stored
 	var id []byte
 	err := row.Scan(

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 )
 
@@ -59,11 +60,8 @@ func (w view) getMany(live context.Context, names []string, which Selector) ([]V
 			return out, err
 		}
 		if at%readAheadOf == 0 {
-			secrets = map[string]*secret{}
-			if err := loadSecrets(w.ctx, w.q, names[at:min(at+readAheadOf, len(names))], func(sec *secret) error {
-				secrets[sec.name] = sec
-				return nil
-			}); err != nil {
+			var err error
+			if secrets, err = w.readAhead(names[at:min(at+readAheadOf, len(names))], which); err != nil {
 				return out, err
 			}
 		}
@@ -74,6 +72,40 @@ func (w view) getMany(live context.Context, names []string, which Selector) ([]V
 		out = append(out, v)
 	}
 	return out, nil
+}
+
+// readAhead reads the secrets of those names, and the versions that a label
+// points to, in two statements.
+func (w *view) readAhead(names []string, which Selector) (map[string]*secret, error) {
+	secrets, rows := map[string]*secret{}, []int64{}
+	err := loadSecrets(w.ctx, w.q, names, func(sec *secret) error {
+		secrets[sec.name] = sec
+		if l, ok := sec.label(which.label); ok {
+			rows = append(rows, l.version)
+		}
+		return nil
+	})
+	w.ahead = map[int64]*stored{}
+	if err != nil || which.label == "" {
+		return secrets, err
+	}
+	list, err := json.Marshal(rows)
+	if err != nil {
+		return nil, err
+	}
+	found, err := w.q.QueryContext(w.ctx, selectStored+`v.id IN (SELECT value FROM json_each(?))`, string(list))
+	if err != nil {
+		return nil, err
+	}
+	defer found.Close()
+	for found.Next() {
+		v, err := scanStored(found)
+		if err != nil {
+			return nil, err
+		}
+		w.ahead[v.row] = v
+	}
+	return secrets, found.Err()
 }
 
 // getOneOf is getByName for a secret that was read ahead; nil for one that was
