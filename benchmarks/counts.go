@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+
+	"github.com/reseal/reseal/rotate"
 )
 
 // Count is a number that does not depend on the machine: allocations,
@@ -78,6 +80,17 @@ func Counts() []Count {
 		{ID: "allocations/get", Unit: "allocations", AtMost: 145, N: 1000, Side: getSide(1), meter: allocations},
 		{ID: "allocations/put", Unit: "allocations", AtMost: 410, N: 100, Side: putSide(1), meter: allocations},
 		{ID: "allocations/PutMany", Unit: "allocations", AtMost: 95, N: 1000, Side: putManySide(), meter: allocations},
-		{ID: "written/put", Unit: "bytes", AtMost: 52_000, N: 100, Side: putSide(1), meter: written},
+		{ID: "statements/get", Unit: "statements", AtMost: 2, N: 100, Side: countedSide(100, getEach), meter: statements},
+		{ID: "statements/put", Unit: "statements", AtMost: 17, N: 100, Side: countedSide(100, putEach), meter: statements},
+		{ID: "statements/PutMany, a secret", Unit: "statements", AtMost: 5.1, N: 1000, Side: countedSide(1000, putAll), meter: statements},
+		{ID: "statements/rewrap, a data key", Unit: "statements", AtMost: 0.1, N: 2000, Side: countedSide(2000, rewrapAll), meter: statements},
+		{ID: "written/PutMany", Unit: "bytes", AtMost: 6_700, N: 1000, Side: putManySide(), meter: written},
+		{ID: "written/rewrap", Unit: "bytes", AtMost: 320, N: 10_000, Side: rewrapAgain(10_000), meter: written},
+		{ID: "written/put", Unit: "bytes", AtMost: 50_000, N: 100, Side: putSide(1), meter: written},
 	}
+}
+
+// rewrapAgain rewraps a store of n data keys.
+func rewrapAgain(n int) Side {
+	return rotateSide("reseal", n, smallValue, rotate.Options{Key: rotatedKey, Pause: -1})
 }

@@ -11,6 +11,8 @@ import (
 // count counts what no machine changes, and fails if one of it is more than it
 // may be.
 func count(ctx context.Context, o options, out io.Writer) error {
+	benchmarks.Folder = o.dir
+	defer benchmarks.CloseShared()
 	bad := 0
 	for _, c := range benchmarks.Counts() {
 		if !o.chosen(c.ID) {
@@ -25,7 +27,7 @@ func count(ctx context.Context, o options, out io.Writer) error {
 			verdict = "TOO MANY"
 			bad++
 		}
-		fmt.Fprintf(out, "%-34s %9.1f %-11s at most %9.1f  %s\n", c.ID, n, c.Unit, c.AtMost, verdict)
+		fmt.Fprintf(out, "%-34s %9.2f %-11s at most %9.2f  %s\n", c.ID, n, c.Unit, c.AtMost, verdict)
 	}
 	if bad > 0 {
 		return fmt.Errorf("%d counts are higher than they may be", bad)
