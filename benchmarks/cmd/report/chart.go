@@ -19,7 +19,7 @@ const (
 
 // charts draws what there are results for, by file name.
 func charts(b *book) map[string]string {
-	return map[string]string{"limit.svg": limitChart(b)}
+	return map[string]string{"limit.svg": limitChart(b), "growth.svg": growthChart(b)}
 }
 
 // svg is a drawing under way.

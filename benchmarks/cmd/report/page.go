@@ -129,6 +129,9 @@ func (b *book) section(p *strings.Builder, s section) {
 	if len(rows) == 0 {
 		return
 	}
+	if s.prefix == "rotation/" {
+		s.text += "\n\n![Data keys rewrapped in a second in stores of different sizes](performance/growth.svg)"
+	}
 	fmt.Fprintf(p, "## %s\n\n%s\n\n| what | side | median | spread | ratio | besides |\n|---|---|---|---|---|---|\n", s.title, s.text)
 	for _, r := range rows {
 		r.rows(p)
