@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/reseal/reseal/rotate"
 	"github.com/reseal/reseal/store"
@@ -140,5 +141,65 @@ func TestReceiptOfALargeJobIsOfASample(t *testing.T) {
 	rep := runOK(t, s, rotate.Options{Key: "mk-1", Fast: true})
 	if res := rep.Receipt.Residue; res.Method != store.ResidueSample || res.LookedFor != 1000 || !res.Proven {
 		t.Errorf("the receipt says %+v", res)
+	}
+}
+
+// In a host's database the log is not emptied and the file not rebuilt unless
+// asked, the file is not looked at, and the receipt says so.
+func TestReceiptInAHostsDatabaseIsNotProven(t *testing.T) {
+	path, ctx := filepath.Join(t.TempDir(), "host.db"), t.Context()
+	db, err := sql.Open("sqlite", path+"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_txlock=immediate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	s, err := store.Init(ctx, db, credential(), options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.CreateKey(ctx, "mk-1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Put(ctx, "a", []byte("value"), nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range []rotate.Options{{From: "default", To: "mk-1"}, {From: "mk-1", To: "default", Scrub: true}} {
+		rc := runOK(t, s, o).Receipt
+		if res := rc.Residue; res.Method != store.ResidueNone || res.Proven || res.Clean() || res.Detail == "" || len(res.Files) != 0 || rc.Checkpointed || rc.Scrubbed != o.Scrub {
+			t.Errorf("scrub %v: %+v", o.Scrub, rc)
+		}
+		if log, err := os.Stat(path + "-wal"); err != nil || log.Size() == 0 {
+			t.Errorf("scrub %v: the host's log was emptied: %v", o.Scrub, err)
+		}
+		if _, err := rotate.VerifyReceipt(ctx, s, *rc, nil); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A process that takes a job over when everything is moved has no wraps of its
+// own to look for, and looks for all.
+func TestReceiptOfAJobThatAnotherProcessMovedLooksForAll(t *testing.T) {
+	s, ctx := newStore(t), t.Context()
+	fill(t, s, "app", 30, 2, 16)
+	first, err := s.StartRotation(ctx, store.RotationSpec{From: "mk-1", To: "mk-2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := first.Step(ctx, 0, 1000, 0); err != nil || b.Moved < 2 {
+		t.Fatalf("%+v, %v", b, err)
+	}
+	for b := (store.Batch{}); !b.End; {
+		if b, err = first.Step(ctx, b.Last, 1000, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := first.Release(ctx); err != nil {
+		t.Fatal(err)
+	}
+	rep := runOK(t, s, rotate.Options{From: "mk-1", To: "mk-2"})
+	if res := rep.Receipt.Residue; rep.Moved != 0 || res.Method != store.ResidueAll || res.LookedFor != 60 || !res.Proven {
+		t.Errorf("moved %d: %+v", rep.Moved, res)
 	}
 }

@@ -17,19 +17,14 @@ import (
 type residueScan struct {
 	Residue
 	s      *Store
-	path   string         // of the file itself, not of a link to it: the log lies there
-	sample *retiredSample // nil to look for all
-	live   []crypto.Mark  // of what rows hold, sorted
-	found  map[crypto.Mark]suspect
-	at     *ResidueFile // that is looked at now, the last of Files
+	path   string                 // of the file itself, not of a link to it: the log lies there
+	sample *retiredSample         // nil to look for all
+	live   []crypto.Mark          // of what rows hold, sorted
+	found  map[crypto.Mark]uint8  // what no row holds: in which of Files, a bit each
+	few    map[crypto.Mark][]byte // header and nonce of the first maxSuspects of them
+	at     *ResidueFile           // that is looked at now, the last of Files
 
 	throughSQLite bool // the database file itself must not be opened
-}
-
-// suspect is an envelope that no row holds, and where it was found.
-type suspect struct {
-	files  []int  // in Files
-	prefix []byte // header and nonce; only of the first maxSuspects
 }
 
 const (
@@ -43,7 +38,7 @@ const (
 )
 
 func newResidueScan(s *Store, sample *retiredSample) *residueScan {
-	sc := &residueScan{s: s, sample: sample, found: map[crypto.Mark]suspect{}, throughSQLite: !sqlite.OFDLockingEnabled()}
+	sc := &residueScan{s: s, sample: sample, found: map[crypto.Mark]uint8{}, few: map[crypto.Mark][]byte{}, throughSQLite: !sqlite.OFDLockingEnabled()}
 	sc.Method, sc.Files = ResidueNone, []ResidueFile{}
 	if s.own {
 		sc.Method = ResidueAll
@@ -117,16 +112,15 @@ func (sc *residueScan) look(b []byte) {
 }
 
 func (sc *residueScan) add(mark crypto.Mark, prefix []byte) {
-	here := len(sc.Files) - 1
-	s, known := sc.found[mark]
-	if known && slices.Contains(s.files, here) {
+	files, known := sc.found[mark]
+	here := uint8(1) << (len(sc.Files) - 1)
+	if files&here != 0 {
 		return
 	}
-	if !known && len(sc.found) < maxSuspects {
-		s.prefix = slices.Clone(prefix)
+	if !known && len(sc.few) < maxSuspects {
+		sc.few[mark] = slices.Clone(prefix)
 	}
-	s.files = append(s.files, here)
-	sc.found[mark] = s
+	sc.found[mark] = files | here
 	sc.at.Found++
 }
 
@@ -154,19 +148,19 @@ func (sc *residueScan) settle(ctx context.Context) error {
 
 func (sc *residueScan) acquit(ctx context.Context, q querier) error {
 	few := len(sc.found) <= maxSuspects
-	for mark, s := range sc.found {
+	for mark, files := range sc.found {
 		_, innocent := slices.BinarySearch(sc.live, mark)
 		if !innocent && few {
 			err := q.QueryRowContext(ctx, `
-				SELECT EXISTS (SELECT 1 FROM reseal_secret_versions WHERE instr(sealed, ?) > 1)`, s.prefix).Scan(&innocent)
+				SELECT EXISTS (SELECT 1 FROM reseal_secret_versions WHERE instr(sealed, ?) > 1)`, sc.few[mark]).Scan(&innocent)
 			if err != nil {
 				return err
 			}
 		}
 		if innocent {
 			delete(sc.found, mark)
-			for _, i := range s.files {
-				sc.Files[i].Found--
+			for i := range sc.Files {
+				sc.Files[i].Found -= int64(files >> i & 1)
 			}
 		}
 	}
