@@ -73,9 +73,11 @@ func (m *mover) rewrapPacked(from *source, packed []byte, n, workers int) ([]byt
 			var id crypto.ID
 			copy(id[:], row[crypto.WrappedSize:])
 			at := out[i*crypto.WrappedSize : i*crypto.WrappedSize : (i+1)*crypto.WrappedSize]
-			if _, err := m.rewrap(at, from, id, row[:crypto.WrappedSize]); err != nil {
+			wrap, err := m.rewrap(at, from, id, row[:crypto.WrappedSize])
+			if err != nil || len(wrap) != crypto.WrappedSize {
 				return false
 			}
+			copy(at[:crypto.WrappedSize], wrap) // where it is, unless it was made elsewhere
 		}
 		return true
 	}
