@@ -26,7 +26,7 @@ func readerSides(n int) []Side {
 const idleTime = time.Second
 
 func readersSide(name string, n int, o *rotate.Options) Side {
-	return Side{Name: name, N: 1, Rounds: 5, Open: func(ctx context.Context, _ string) (*Work, error) {
+	return Side{Name: name, N: 1, Rounds: 3, Open: func(ctx context.Context, _ string) (*Work, error) {
 		s, err := sharedStore(ctx, n, smallValue+1) // which no other case shares: it grows
 		if err != nil {
 			return nil, err

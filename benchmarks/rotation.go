@@ -66,7 +66,10 @@ func rotateSide(name string, n, length int, o rotate.Options) Side {
 
 // rounds are fewer the more there is to do in one.
 func rounds(n int) int {
-	if n > 100_000 {
+	switch {
+	case n > 100_000:
+		return 2
+	case n == 100_000:
 		return 3
 	}
 	return 5

@@ -26,7 +26,7 @@ var sections = []section{
 		"A put is durable when it returns: the time is the disk's for the most part."},
 	{"rotation/", "Rotation", "Every data key of a store goes to a new version of its master key. The time is that of the moving, with the commitment, the proof " +
 		"of each new wrap and the comparison with the old bytes; the whole job, with a read-back of every version by another path, is beside it. " +
-		"The limit is the fastest statement that puts other bytes in as many rows."},
+		"The limit is the fastest statement that puts other bytes in as many rows. Memory is that of a process that does nothing else; idle is after a thousand gets and a write."},
 	{"growth/", "Growth", "The same in stores of different sizes, and in one whose statistics SQLite has gathered."},
 	{"verify/", "Verification", "Every record, every wrap and every value is opened, in a process of its own."},
 	{"job/", "The whole job with other means", "The table with an encrypted column has one key for all values, no versions, labels, audit or checks. setec keeps all values in memory " +
