@@ -45,7 +45,7 @@ func benchmarkSide(b *testing.B, side Side) {
 		if side.N > 0 {
 			n = side.N
 		}
-		sample, err := w.Do(b.Context(), n)
+		sample, err := w.Take(b.Context(), n)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -35,14 +35,14 @@ func CountIn(ctx context.Context, dir string, c Count) (float64, error) {
 	if w.Close != nil {
 		defer w.Close()
 	}
-	if _, err := w.Do(ctx, c.N); err != nil { // fills caches and prepares statements
+	if _, err := w.Take(ctx, c.N); err != nil { // fills caches and prepares statements
 		return 0, err
 	}
 	before, err := c.meter(at)
 	if err != nil {
 		return 0, err
 	}
-	s, err := w.Do(ctx, c.N)
+	s, err := w.Take(ctx, c.N)
 	if err != nil {
 		return 0, err
 	}

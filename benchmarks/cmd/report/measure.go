@@ -101,7 +101,7 @@ func enter(ctx context.Context, c benchmarks.Case, dir string, o options) (out [
 // fit returns how many operations take about that long. It warms up, too.
 func fit(ctx context.Context, w *benchmarks.Work, long time.Duration) (int, error) {
 	for n := 1; ; {
-		s, err := w.Do(ctx, n)
+		s, err := w.Take(ctx, n)
 		if err != nil {
 			return 0, err
 		}
@@ -116,7 +116,7 @@ func fit(ctx context.Context, w *benchmarks.Work, long time.Duration) (int, erro
 func (e *entrant) take(ctx context.Context) error {
 	runtime.GC()
 	before := cpuTime()
-	s, err := e.work.Do(ctx, e.n)
+	s, err := e.work.Take(ctx, e.n)
 	if err != nil {
 		return err
 	}
