@@ -280,9 +280,10 @@ func (a *app) runText(w io.Writer, r *rotate.Report) {
 	for i := range r.Keys {
 		a.runText(w, &r.Keys[i])
 	}
-	if len(r.Keys) == 0 {
-		fmt.Fprintln(w, runLine(r))
+	if len(r.Keys) > 0 {
+		return // they have told everything
 	}
+	fmt.Fprintln(w, runLine(r))
 	if r.Receipt != nil {
 		fmt.Fprintln(w, "residue:", r.Receipt.Residue)
 	}
@@ -303,6 +304,9 @@ func runLine(r *rotate.Report) string {
 	checked := ""
 	if r.Verified {
 		checked = fmt.Sprintf(", all %s opened under it", thousands(r.Checked))
+	}
+	if r.To == "" {
+		return "nothing to do: no key is old enough, and nothing is under an older version"
 	}
 	if r.Job == "" && r.Total == 0 && r.Remaining == 0 {
 		return fmt.Sprintf("nothing to move to key %s%s", target, checked)
