@@ -72,11 +72,14 @@ func (p *planner) measure(ctx context.Context) error {
 }
 
 // sampleRows is how many data keys one sample moves, samples how many there are
-// besides the first, which is not timed: it reads what the others find read.
+// besides the first, which is not timed: it reads what the others find read. From
+// key to key a batch has fewer, and all that were read for it are moved: a batch
+// cut short by its time would say that they are dear.
 const (
-	sampleRows = 500
-	samples    = 5
-	sampleBox  = 25 * time.Millisecond
+	sampleRows    = 500
+	sampleSecrets = 100
+	samples       = 5
+	sampleBox     = 250 * time.Millisecond
 )
 
 var errSampled = errors.New("the sample is rolled back")
@@ -164,7 +167,7 @@ func (p *planner) sample(t *tx, after int64, out *sampled) error {
 	}
 	began := time.Now()
 	if !p.ByVersion() {
-		b, err := p.moveSecrets(m, after, sampleRows, sampleBox)
+		b, err := p.moveSecrets(m, after, sampleSecrets, sampleBox)
 		if err == nil {
 			err = t.finish()
 		}
