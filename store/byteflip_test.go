@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"database/sql"
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
@@ -293,4 +294,48 @@ func TestNoByteOfTheFileGivesAnotherValue(t *testing.T) {
 	if counts[sameAsBefore] == 0 || counts[refusedOpen] == 0 || counts[refusedRead] == 0 {
 		t.Error("the alterations do not reach the store")
 	}
+}
+
+// Every byte of the indexes by which secrets, versions and keys are found. Each
+// could hide a row, or lead to another.
+func TestNoByteOfAnIndexHidesOrMisleads(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes some seconds")
+	}
+	path, file, should := flipStore(t, "value")
+	db, err := sql.Open("sqlite", path)
+	storetest.OK(t, err)
+	defer db.Close()
+	altered := 0
+	for _, table := range []string{"reseal_secret_versions", "reseal_secrets", "reseal_master_keys"} {
+		rows, err := db.Query(`SELECT rootpage FROM sqlite_schema WHERE type = 'index' AND sql IS NULL AND tbl_name = ?`, table)
+		storetest.OK(t, err)
+		for rows.Next() {
+			var page int
+			storetest.OK(t, rows.Scan(&page))
+			altered += alterPage(t, file, page, &should)
+		}
+		storetest.OK(t, errors.Join(rows.Err(), rows.Close()))
+	}
+	t.Logf("%d bytes altered", altered)
+	if altered < 200 {
+		t.Error("there are more bytes than that in the indexes")
+	}
+}
+
+// alterPage alters the lowest bit of each byte of a page's content.
+func alterPage(t *testing.T, file []byte, page int, should *content) (altered int) {
+	t.Helper()
+	path := filepath.Join(memoryDir(t), "reseal.db")
+	begin := (page - 1) * pageBytes
+	for at := begin + int(binary.BigEndian.Uint16(file[begin+5:])); at < begin+pageBytes; at++ {
+		other := slices.Clone(file)
+		other[at] ^= 1
+		storetest.OK(t, os.WriteFile(path, other, 0o600))
+		if o, detail := alteredFile(path, should); o == wrongValue || o == silentLoss {
+			t.Errorf("byte %d of page %d: %v: %s", at-begin, page, o, detail)
+		}
+		altered++
+	}
+	return altered
 }

@@ -89,6 +89,9 @@ func (t *tx) whyUnopenable(sec *secret, number uint64) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if v.number != number {
+		return "", misled("version numbers", formatNumber(number))
+	}
 	if err := t.refuseMisplaced(sec, v.dataKey); err != nil {
 		return "", err
 	}

@@ -214,6 +214,9 @@ func (w view) find(op string, sec *secret, sel Selector) (*stored, error) {
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil, w.noVersion(op, sec, sel.number)
 		}
+		if err == nil && v.number != sel.number {
+			err = misled("version numbers", formatNumber(sel.number))
+		}
 		return v, err
 	}
 	l, ok := sec.label(sel.label)
@@ -234,14 +237,20 @@ func (w view) find(op string, sec *secret, sel Selector) (*stored, error) {
 }
 
 // noVersion returns the error of a version that was not found: errMoved if the
-// secret does not have as many versions as its record says.
+// secret does not have as many versions as its record says, or has this one
+// after all. It takes from the index of numbers, which may be damaged, only
+// which rows there are.
 func (w view) noVersion(op string, sec *secret, number uint64) error {
 	var n int64
-	err := w.q.QueryRowContext(w.ctx, `SELECT count(*) FROM reseal_secret_versions WHERE secret = ?`, sec.row).Scan(&n)
+	var there bool
+	err := w.q.QueryRowContext(w.ctx, `
+		SELECT count(*), COALESCE(max(v.number = ?1), 0)
+		FROM (SELECT id FROM reseal_secret_versions WHERE secret = ?2) AS i
+		CROSS JOIN reseal_secret_versions AS v NOT INDEXED ON v.id = i.id AND v.secret = ?2`, number, sec.row).Scan(&n, &there)
 	switch {
 	case err != nil:
 		return err
-	case n != sec.versionCount:
+	case n != sec.versionCount || there:
 		return errMoved
 	}
 	return noVersion(op, sec, number)

@@ -168,7 +168,11 @@ func loadKey(ctx context.Context, q querier, row int64) (*masterKey, error) {
 
 // loadKeyByName reads the master key of that name, unchecked.
 func loadKeyByName(ctx context.Context, q querier, name string) (*masterKey, error) {
-	return oneKey(name)(loadKeys(ctx, q, ` WHERE k.name = CAST(? AS TEXT)`, name))
+	k, err := oneKey(name)(loadKeys(ctx, q, ` WHERE k.name = CAST(? AS TEXT)`, name))
+	if err == nil && k.name != name {
+		return nil, misled("key names", name)
+	}
+	return k, err
 }
 
 func oneKey(what string) func([]*masterKey, error) (*masterKey, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -141,7 +142,16 @@ func loadSecret(ctx context.Context, q querier, name string) (*secret, error) {
 	}
 	var found *secret
 	err = scanSecrets(rows, func(s *secret) error { found = s; return nil })
+	if err == nil && found != nil && found.name != name {
+		return nil, misled("names", name)
+	}
 	return found, err
+}
+
+// misled is the error of a row that an index gave and that is not the one which
+// was asked for.
+func misled(index, asked string) error {
+	return &Error{Op: "find", Err: ErrDamaged, Detail: fmt.Sprintf("the index of %s leads to another row for %q", index, asked), Remedy: "reseal verify --deep"}
 }
 
 // checkSecret refuses a secret whose record tag is wrong: its name, configured
@@ -278,12 +288,19 @@ func loadDataKeysAfter(ctx context.Context, q querier, secretRow int64, after ui
 // version returns a secret's version of that number: its row and id.
 func (t *tx) version(sec *secret, number uint64) (row int64, id crypto.ID, err error) {
 	var raw []byte
+	var has uint64
 	err = t.queryRow(`
-		SELECT id, version_id
+		SELECT id, version_id, number
 		FROM reseal_secret_versions
-		WHERE secret = ? AND number = ?`, sec.row, number).Scan(&row, &raw)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = noVersion("find", sec, number)
+		WHERE secret = ? AND number = ?`, sec.row, number).Scan(&row, &raw, &has)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		err = t.view().noVersion("find", sec, number)
+		if errors.Is(err, errMoved) { // which it cannot in this transaction
+			err = damaged("versions of the secret are missing")
+		}
+	case err == nil && has != number:
+		err = misled("version numbers", formatNumber(number))
 	}
 	copy(id[:], raw)
 	return row, id, err

@@ -208,3 +208,55 @@ func TestSwappedOlderPagesGiveNothingThatNeverWas(t *testing.T) {
 		t.Error("nothing was refused: the swaps do not reach the store")
 	}
 }
+
+// A write-ahead log that was altered or cut gives the store as it was before
+// what it no longer proves, never anything else, and an anchor finds that.
+func TestAlteredLogGivesNothingThatNeverWas(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes some seconds")
+	}
+	ctx := t.Context()
+	path, file, was := flipStore(t, "value")
+	s, err := store.Open(ctx, path, resealtest.Credential(), flipOptions())
+	storetest.OK(t, err)
+	defer s.Close()
+	is := content{values: maps.Clone(was.values)}
+	storetest.OK(t, storetest.Err(s.Put(ctx, "app/1", []byte("changed app/1"), nil)))
+	is.values["app/1 previous"], is.values["app/1 current"], is.values["app/1 3"] = was.values["app/1 current"], "changed app/1", "changed app/1"
+	anchor, err := s.Anchor(ctx)
+	storetest.OK(t, err)
+	log, err := os.ReadFile(path + "-wal")
+	storetest.OK(t, err)
+	lost, kept := 0, 0
+	for at := 0; at < len(log); at += max(1, len(log)**swapEvery/2000) {
+		dir := memoryDir(t)
+		altered := append([]byte(nil), log...)
+		altered[at] ^= 0x55
+		if at%2 == 1 {
+			altered = altered[:at]
+		}
+		to := filepath.Join(dir, "reseal.db")
+		storetest.OK(t, os.WriteFile(to, file, 0o600))
+		storetest.OK(t, os.WriteFile(to+"-wal", altered, 0o600))
+		if _, err := older(to, &was, &is); err != nil {
+			t.Errorf("byte %d of the log: %v", at, err)
+		}
+		storetest.OK(t, os.WriteFile(to, file, 0o600))
+		storetest.OK(t, os.WriteFile(to+"-wal", altered, 0o600))
+		o := flipOptions()
+		o.Anchor = &anchor
+		anchored, err := store.Open(ctx, to, resealtest.Credential(), o)
+		if err == nil {
+			kept++
+			wantValue(t, anchored, "app/1", "changed app/1")
+			storetest.OK(t, anchored.Close())
+		} else {
+			lost++
+		}
+		os.RemoveAll(dir)
+	}
+	t.Logf("%d altered logs: %d refused with the anchor, %d without effect", lost+kept, lost, kept)
+	if lost == 0 {
+		t.Error("nothing was lost: the alterations do not reach the log")
+	}
+}

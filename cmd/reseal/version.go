@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"io"
 	"runtime"
@@ -27,19 +28,29 @@ type jsonBuild struct {
 }
 
 func (a *app) versionCommand() *cobra.Command {
-	return &cobra.Command{
+	var bill bool
+	c := &cobra.Command{
 		Use:     "version",
 		Short:   "Print the versions of reseal, Go, SQLite, the schema and the format",
 		Long:    "Print the versions of reseal, Go, SQLite and its driver, the schema and the format of the encrypted bytes.",
 		Example: `  reseal version`,
 		Args:    takes(),
 		RunE: a.runs(func(ctx context.Context, _ []string) error {
+			if bill {
+				info, ok := debug.ReadBuildInfo()
+				if !ok {
+					return &cliError{exit: exitFailed, code: "failed", msg: "this binary does not say what it was built from"}
+				}
+				return json.NewEncoder(a.stdout).Encode(billOfMaterials(info))
+			}
 			v := buildVersions(ctx)
 			return a.emit(v, func(w io.Writer) {
 				fmt.Fprintf(w, "reseal %s\n%s\nsqlite %s (modernc.org/sqlite %s)\nschema %d\nformat %d\n", v.Version, v.Go, v.SQLite, v.Driver, v.Schema, v.Format)
 			})
 		}),
 	}
+	c.Flags().BoolVar(&bill, "sbom", false, "print what the binary was built from, as CycloneDX JSON")
+	return c
 }
 
 func buildVersions(ctx context.Context) jsonBuild {

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"maps"
 	"os/exec"
 	"slices"
 	"strings"
@@ -21,6 +22,9 @@ func goList(t *testing.T, args ...string) map[string][]string {
 	lists := map[string][]string{}
 	for line := range strings.Lines(string(out)) {
 		words := strings.Fields(line)
+		if len(words) == 0 {
+			continue // a package of the standard library has no module
+		}
 		lists[words[0]] = words[1:]
 	}
 	return lists
@@ -58,6 +62,43 @@ func TestTestKitBringsNoOtherModules(t *testing.T) {
 			t.Errorf("resealtest depends on %s", p)
 		}
 	}
+}
+
+// The modules that a program gets with the library, and those that the command
+// has besides. Who adds one says here why it is worth it.
+var (
+	libraryModules = []string{
+		"github.com/dustin/go-humanize", // of modernc.org/sqlite, as are the next two
+		"github.com/google/uuid",
+		"github.com/remyoudompheng/bigfft",
+		"github.com/mfridman/interpolate", // of goose, as are the next two
+		"github.com/sethvargo/go-retry",
+		"go.uber.org/multierr",
+		"github.com/pressly/goose/v3", // migrations
+		module,
+		"golang.org/x/crypto", // XChaCha20-Poly1305, Argon2id
+		"golang.org/x/sync",   // of goose
+		"golang.org/x/sys",    // of x/crypto and modernc.org/libc
+		"modernc.org/libc",
+		"modernc.org/mathutil",
+		"modernc.org/memory",
+		"modernc.org/sqlite",
+	}
+	commandModules = []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"}
+)
+
+// modulesOf returns the modules of the packages that some packages depend on,
+// without what their tests need.
+func modulesOf(t *testing.T, packages ...string) []string {
+	t.Helper()
+	lists := goList(t, append([]string{"-deps", "-f", `{{with .Module}}{{.Path}}{{end}}`}, packages...)...)
+	return slices.Sorted(maps.Keys(lists))
+}
+
+func TestDependencyBudget(t *testing.T) {
+	library := slices.Sorted(slices.Values(libraryModules))
+	Diff(t, "modules of the library", library, modulesOf(t, "./crypto", "./migrations", "./store", "./rotate"))
+	Diff(t, "modules of the command", slices.Sorted(slices.Values(append(library, commandModules...))), modulesOf(t, "./cmd/reseal"))
 }
 
 // The crypto package works on bytes alone.
