@@ -25,6 +25,20 @@ type Credential struct {
 	key func(kdf crypto.KDF) (*crypto.Key, error)
 }
 
+// usable returns what keeps a key file from being read, whether or not a slot
+// is for one.
+func (c Credential) usable() error {
+	if c.kind != slotKeyFile {
+		return nil
+	}
+	k, err := c.key(crypto.KDF{})
+	if err != nil {
+		return err
+	}
+	k.Clear()
+	return nil
+}
+
 // Passphrase is the credential of a passphrase slot. It copies p, which stays
 // the caller's to clear. The key is derived with Argon2id (RFC 9106).
 func Passphrase(p []byte) Credential {

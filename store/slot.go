@@ -139,6 +139,9 @@ func unseal(ctx context.Context, q querier, cred Credential) (*keyring, error) {
 // is brought up for it: the next process may be one of the older release. It
 // reads only what the first schema had. What else is wrong, unseal tells.
 func checkCredential(ctx context.Context, q querier, cred Credential) error {
+	if err := cred.usable(); err != nil {
+		return err
+	}
 	var storeID, rootID []byte
 	err := q.QueryRowContext(ctx, `SELECT store_id, root_id FROM reseal_state WHERE id = 1`).Scan(&storeID, &rootID)
 	if err != nil || len(storeID) != len(crypto.ID{}) || len(rootID) != len(crypto.ID{}) {
@@ -157,6 +160,9 @@ func checkCredential(ctx context.Context, q querier, cred Credential) error {
 func openRoot(ctx context.Context, q querier, cred Credential, storeID, rootID crypto.ID) (slotID crypto.ID, root *crypto.Key, err error) {
 	if cred.key == nil {
 		return slotID, nil, invalid("no credential: give a passphrase or a key file")
+	}
+	if err := cred.usable(); err != nil {
+		return slotID, nil, err
 	}
 	slots, err := loadSlots(ctx, q, rootID)
 	if err != nil {

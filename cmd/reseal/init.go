@@ -78,7 +78,7 @@ func (a *app) newCredential(ctx context.Context) (store.Credential, string, erro
 		cred, err := src.credential()
 		return cred, "", err
 	}
-	return a.credentialFor(ctx, src)
+	return a.credentialFor(ctx, src, giveCredential)
 }
 
 // removeNew removes a key file that was written for nothing.

@@ -70,6 +70,9 @@ func (t *terminal) secretTwice(ctx context.Context, what string) ([]byte, error)
 		if err != nil {
 			return nil, err
 		}
+		if len(first) == 0 {
+			return nil, nil // refused by whoever asked, without a second question
+		}
 		second, err := t.secret(ctx, what+" again: ")
 		if err != nil {
 			clear(first)

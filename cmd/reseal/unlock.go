@@ -83,7 +83,11 @@ func (s *source) credential() (store.Credential, error) {
 	}
 	defer clear(s.passphrase)
 	if len(s.passphrase) == 0 {
-		return store.Credential{}, &cliError{exit: exitSealed, code: "unseal_failed", msg: "the passphrase is empty"}
+		e := &cliError{exit: exitSealed, code: "unseal_failed", msg: "the passphrase is empty"}
+		if s.passphraseFile != "" {
+			e.msg = fmt.Sprintf("passphrase file %q: the passphrase is empty", s.passphraseFile)
+		}
+		return store.Credential{}, e
 	}
 	return store.Passphrase(s.passphrase), nil
 }
@@ -110,24 +114,38 @@ func readPassphrase(path string) ([]byte, error) {
 	return p, nil
 }
 
-// ask returns the passphrase from the terminal.
-func (a *app) ask(ctx context.Context, twice bool) (source, error) {
+// giveCredential is what to do where nobody can be asked for a passphrase.
+const giveCredential = "give --key-file or --passphrase-file, or set RESEAL_KEY_FILE, RESEAL_PASSPHRASE_FILE or RESEAL_PASSPHRASE"
+
+// ask returns the store's passphrase from the terminal.
+func (a *app) ask(ctx context.Context) (source, error) {
 	t, err := openTerminal()
 	if err != nil {
-		return source{}, &cliError{exit: exitSealed, code: "sealed", msg: "the store is sealed and there is no terminal to ask for the passphrase on",
-			remedy: "give --key-file or --passphrase-file, or set RESEAL_KEY_FILE, RESEAL_PASSPHRASE_FILE or RESEAL_PASSPHRASE"}
+		return source{}, &cliError{exit: exitSealed, code: "sealed", msg: "the store is sealed and there is no terminal to ask for the passphrase on", remedy: giveCredential}
 	}
 	defer t.close()
-	var p []byte
-	if twice {
-		p, err = t.secretTwice(ctx, "New passphrase for "+a.db)
-	} else {
-		p, err = t.secret(ctx, "Passphrase for "+a.db+": ")
+	p, err := t.secret(ctx, "Passphrase for "+a.db+": ")
+	return typed(p), err
+}
+
+// askNew returns a new passphrase from the terminal, asked for twice. Remedy
+// names the flags that give it where there is none.
+func (a *app) askNew(ctx context.Context, remedy string) (source, error) {
+	t, err := openTerminal()
+	if err != nil {
+		return source{}, &cliError{exit: exitSealed, code: "sealed", msg: "there is no terminal to ask for a new passphrase on", remedy: remedy}
 	}
-	if err == nil && p == nil {
+	defer t.close()
+	p, err := t.secretTwice(ctx, "New passphrase for "+a.db)
+	return typed(p), err
+}
+
+// typed is the source of what was typed, be it empty.
+func typed(p []byte) source {
+	if p == nil {
 		p = []byte{}
 	}
-	return source{passphrase: p}, err
+	return source{passphrase: p}
 }
 
 // credentialError gives an error in reading a credential the exit code of a
@@ -163,7 +181,7 @@ func (a *app) open(ctx context.Context) (*store.Store, error) {
 			return nil, err
 		}
 		s.Close()
-		if src, err = a.ask(ctx, false); err != nil {
+		if src, err = a.ask(ctx); err != nil {
 			return nil, err
 		}
 	}

@@ -102,7 +102,7 @@ its slots. Keep a recovery key where the store is not.`,
 }
 
 func (a *app) addSlot(ctx context.Context, s *store.Store, src source, label string) error {
-	cred, written, err := a.credentialFor(ctx, src)
+	cred, written, err := a.credentialFor(ctx, src, "give --new-key-file or --new-passphrase-file")
 	if err != nil {
 		return err
 	}
@@ -115,8 +115,9 @@ func (a *app) addSlot(ctx context.Context, s *store.Store, src source, label str
 }
 
 // credentialFor returns the credential of a new slot, asking for a passphrase if
-// the source is empty, and the path of the key file if it wrote one.
-func (a *app) credentialFor(ctx context.Context, src source) (cred store.Credential, written string, err error) {
+// the source is empty, and the path of the key file if it wrote one. Remedy
+// names what gives it where there is no terminal.
+func (a *app) credentialFor(ctx context.Context, src source, remedy string) (cred store.Credential, written string, err error) {
 	if src.keyFile != "" {
 		cred, err := store.NewKeyFile(src.keyFile)
 		if errors.Is(err, fs.ErrExist) {
@@ -125,7 +126,7 @@ func (a *app) credentialFor(ctx context.Context, src source) (cred store.Credent
 		return cred, src.keyFile, err
 	}
 	if src.none() {
-		if src, err = a.ask(ctx, true); err != nil {
+		if src, err = a.askNew(ctx, remedy); err != nil {
 			return cred, "", err
 		}
 	}
