@@ -237,7 +237,7 @@ func commandNames(cmd *cobra.Command) []string {
 }
 
 func badFlag(cmd *cobra.Command, err error) error {
-	return usagef(cmd.CommandPath()+" --help", "%v", err)
+	return usagef(cmd.CommandPath()+" --help", "%s", inWords(err.Error()))
 }
 
 // usageFrom makes an error of cobra's own a usage error.
@@ -245,7 +245,7 @@ func usageFrom(cmd *cobra.Command, err error) error {
 	if _, ok := err.(*cliError); ok {
 		return err
 	}
-	return usagef(cmd.CommandPath()+" --help", "%v", err)
+	return usagef(cmd.CommandPath()+" --help", "%s", inWords(err.Error()))
 }
 
 // takes is the number of arguments that a command takes, by name.

@@ -74,14 +74,19 @@ func (a *app) warn(format string, args ...any) {
 	fmt.Fprintf(a.stderr, "reseal: warning: "+format+"\n", args...)
 }
 
-// table writes rows in columns. Only the last column may have colors.
+// table writes rows in columns, and no spaces at the ends of lines. Only the
+// last column may have colors.
 func table(w io.Writer, header string, rows [][]string) {
-	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	var b strings.Builder
+	tw := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(tw, strings.Join(strings.Fields(header), "\t"))
 	for _, r := range rows {
-		fmt.Fprintln(tw, strings.TrimRight(strings.Join(r, "\t"), "\t"))
+		fmt.Fprintln(tw, strings.Join(r, "\t"))
 	}
 	tw.Flush()
+	for line := range strings.Lines(b.String()) {
+		fmt.Fprintln(w, strings.TrimRight(line, " \n"))
+	}
 }
 
 // isTerminal reports whether v is a terminal.

@@ -53,13 +53,13 @@ func (f *rotateFlags) manner(c *cobra.Command) {
 	c.Flags().BoolVar(&f.Scrub, "scrub", false, "rebuild the file at the end: no old wrap is left in free pages")
 }
 
-// options returns what the flags say, with the default key for a --to that is
-// not given.
-func (f *rotateFlags) options(ctx context.Context, s *store.Store) (rotate.Options, error) {
+// options returns what the flags of a rotate command say, with the default key
+// for a --to that is not given.
+func (f *rotateFlags) options(ctx context.Context, s *store.Store, command string) (rotate.Options, error) {
 	o := f.Options
 	o.Mode, o.OlderThan, o.MadeBefore = rotate.Mode(f.mode), time.Duration(f.olderThan), time.Time(f.madeBefore)
 	if o.From == "" && o.Key == "" && o.OlderThan == 0 {
-		return o, usagef("reseal rotate run --help", "say what to rotate: --from KEY --to KEY, --key KEY, or --older-than")
+		return o, usagef("reseal rotate "+command+" --help", "say what to rotate: --from KEY --to KEY, --key KEY, or --older-than")
 	}
 	if o.From == "" || o.To != "" || o.Key != "" {
 		return o, nil
@@ -119,7 +119,7 @@ Exit code 5 if something could not be moved, or is still to be.`,
 			return err
 		}
 		return a.unsealed(ctx, func(s *store.Store) error {
-			o, err := f.options(ctx, s)
+			o, err := f.options(ctx, s, "run")
 			if err != nil {
 				return err
 			}

@@ -146,7 +146,7 @@ that nothing has come back under what was left then, else exit code 3.`,
 			return a.verifyReceipts(ctx, file, &f)
 		}
 		return a.unsealed(ctx, func(s *store.Store) error {
-			o, err := f.options(ctx, s)
+			o, err := f.options(ctx, s, "verify")
 			if err != nil {
 				return err
 			}

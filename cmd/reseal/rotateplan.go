@@ -38,7 +38,7 @@ Exit code 3 if something would fail, or the disk may become full.`,
 	c.Flags().BoolVar(&po.Deep, "deep", false, "open everything that would move, however much it is")
 	c.RunE = a.runs(func(ctx context.Context, _ []string) error {
 		return a.unsealed(ctx, func(s *store.Store) error {
-			o, err := f.options(ctx, s)
+			o, err := f.options(ctx, s, "plan")
 			if err != nil {
 				return err
 			}
