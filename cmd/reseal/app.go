@@ -220,6 +220,7 @@ func (a *app) group(cmd *cobra.Command, args []string) error {
 		return usagef(cmd.CommandPath()+" --help", "%s needs a command: %s", cmd.CommandPath(), strings.Join(commandNames(cmd), ", "))
 	}
 	help := cmd.CommandPath() + " --help"
+	cmd.SuggestionsMinimumDistance = 1
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		help = cmd.CommandPath() + " " + near[0] + " --help"
 	}
@@ -237,6 +238,9 @@ func commandNames(cmd *cobra.Command) []string {
 }
 
 func badFlag(cmd *cobra.Command, err error) error {
+	if cmd == cmd.Root() && err.Error() == "unknown flag: --version" {
+		return usagef("reseal version", "%v", err)
+	}
 	return usagef(cmd.CommandPath()+" --help", "%s", inWords(err.Error()))
 }
 

@@ -38,16 +38,19 @@ func (a *app) writeReceipts(path string, r *rotate.Report) error {
 	return err
 }
 
-// freePath refuses a file that exists before work begins whose result it is to
-// hold.
+// freePath refuses a file that exists, or could not be made, before work begins
+// whose result it is to hold.
 func freePath(path string) error {
 	if path == "" {
 		return nil
 	}
-	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Lstat(path); err == nil {
 		return usagef("name another file", "%q: there is such a file already", path)
 	}
-	return nil
+	if err := writeNewFile(path, nil); err != nil {
+		return err
+	}
+	return os.Remove(path)
 }
 
 type jsonReceiptCheck struct {

@@ -178,12 +178,19 @@ func (a *app) verifyRotation(ctx context.Context, s *store.Store, o rotate.Optio
 	}
 	out := a.verificationJSON(v)
 	err = a.emit(out, func(w io.Writer) {
-		fmt.Fprintf(w, "%s opened under key %s, %s left under key %s\n", plural(v.Checked, "version"), v.To, thousands(v.Remaining), v.From)
+		left := "key " + v.From
+		if v.From == v.To {
+			left = "its older versions"
+		}
+		fmt.Fprintf(w, "%s opened under key %s, %s left under %s\n", plural(v.Checked-v.Failed, "version"), v.To, thousands(v.Remaining), left)
 		failureLines(w, out.Failures)
 	})
 	if err == nil && !v.OK {
-		err = &cliError{exit: exitFound, code: "found", remedy: rotationCommand(v),
-			msg: fmt.Sprintf("the rotation is not at its end: %s left, %s", thousands(v.Remaining), plural(v.Failed, "failure"))}
+		msg := fmt.Sprintf("the rotation is not at its end: %s left", thousands(v.Remaining))
+		if others := v.Failed - v.Remaining; others > 0 {
+			msg += fmt.Sprintf(", %s besides", plural(others, "failure"))
+		}
+		err = &cliError{exit: exitFound, code: "found", remedy: rotationCommand(v), msg: msg}
 	}
 	return err
 }
