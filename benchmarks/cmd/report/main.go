@@ -1,7 +1,7 @@
 // Command report measures every case of package benchmarks, its sides in turn,
 // and writes docs/performance.md with its charts.
 //
-//	go -C benchmarks run ./cmd/report                 # all of it, under ten minutes on two cores
+//	go -C benchmarks run ./cmd/report                 # all of it; -light leaves out what takes long
 //	go -C benchmarks run ./cmd/report -only store/    # some cases, the others as they were measured last
 //	go -C benchmarks run ./cmd/report -short          # only counts that no machine changes; fails if one is too high
 //

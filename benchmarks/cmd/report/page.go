@@ -51,7 +51,7 @@ Measured side by side, in one process and in turn: what reseal does, the same wi
 
     go -C benchmarks run ./cmd/report
 
-which takes under ten minutes; the numbers behind the medians are in [performance/results.json](performance/results.json). A median is of all
+(-light leaves out what takes long, -only measures some cases, -resume goes on after an interruption); the numbers behind the medians are in [performance/results.json](performance/results.json). A median is of all
 samples of a side; the spread is the range of its middle half; a ratio is the median of the ratios of samples that were taken one after the
 other, so that a machine that slows down meanwhile does not change it. Ratios hold on other machines, times do not.
 
