@@ -159,9 +159,12 @@ func (c *content) readKnown(ctx context.Context, s *store.Store, should *content
 	for what := range should.values {
 		name, which, _ := strings.Cut(what, " ")
 		value, err := s.Get(ctx, name, selector(which))
+		var e *store.Error
 		switch {
 		case err == nil:
 			c.values[what] = string(value.Bytes())
+		case errors.As(err, &e) && e.EffectiveKey != "" && e.EffectiveKey != e.ConfiguredKey:
+			// The error says that it is under a key that it should not be under.
 		case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrDeleted), errors.Is(err, store.ErrKeyUnavailable):
 			return fmt.Errorf("%w: %s: %w", errLost, what, err)
 		}
