@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -42,6 +43,9 @@ today, whatever becomes of slots and keys here.`,
 
 func (a *app) backup(ctx context.Context, s *store.Store, path string) error {
 	b, err := s.Backup(ctx, path)
+	if errors.Is(err, store.ErrExists) {
+		return &cliError{exit: exitFailed, code: "exists", msg: err.Error(), remedy: "name another file", err: err}
+	}
 	if err != nil {
 		return err
 	}

@@ -309,6 +309,10 @@ that uses the store before.`,
 		Args:    takes("BACKUP"),
 		RunE: a.runs(func(ctx context.Context, args []string) error {
 			replaced, err := migrations.Restore(ctx, a.db, args[0])
+			if errors.Is(err, migrations.ErrNotAStore) { // the copy is not; --db is right
+				return &cliError{exit: exitFailed, code: "not_a_store", msg: fmt.Sprintf("restore %q: %v", a.db, err), err: err,
+					remedy: "name a copy that reseal backup or reseal migrate up made"}
+			}
 			if err != nil {
 				return fmt.Errorf("restore %q: %w", a.db, err)
 			}
