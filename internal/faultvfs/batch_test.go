@@ -33,7 +33,7 @@ func TestUnreadablePageEndsABatch(t *testing.T) {
 				if k != faultvfs.Read {
 					continue
 				}
-				err, after := oneBatch(t, base, spec, func(fn func()) {
+				after, err := oneBatch(t, base, spec, func(fn func()) {
 					faultvfs.Inject(faultvfs.Plan{At: i + 1, How: faultvfs.IOError}, fn)
 				})
 				if err == nil {
@@ -75,7 +75,7 @@ func manyVersions(t *testing.T) (base files, before []string) {
 	return base, before
 }
 
-func oneBatch(t *testing.T, base files, spec store.RotationSpec, during func(func())) (err error, after []string) {
+func oneBatch(t *testing.T, base files, spec store.RotationSpec, during func(func())) (after []string, err error) {
 	t.Helper()
 	ctx := context.Background()
 	folder := base.in(t)
@@ -90,5 +90,5 @@ func oneBatch(t *testing.T, base files, spec store.RotationSpec, during func(fun
 	if cerr != nil {
 		t.Errorf("%v, after a batch that ended with %v", cerr, err)
 	}
-	return err, after
+	return after, err
 }
