@@ -19,8 +19,8 @@ func TestShieldCalls(t *testing.T) {
 
 // The ordinary build pays nothing for the shield.
 func TestShieldAllocatesNothing(t *testing.T) {
-	if shielded {
-		t.Skip("the runtime's shield has its cost")
+	if shielded || testing.Short() {
+		t.Skip("the runtime's shield has its cost, and the race detector empties pools")
 	}
 	k := NewKey()
 	dst := make([]byte, 0, 256)
