@@ -236,13 +236,18 @@ func alteredFile(path string, should *content) (o outcome, detail string) {
 	return silentLoss, fmt.Sprintf("descriptions and tags are %v", c.texts)
 }
 
+// flipStride is how far apart two alterations are that follow each other, so that
+// a part of them is spread over the whole file. It is a prime, so all are reached.
+const flipStride = 5003
+
 // flipSweep alters bytes of the file, one at a time, and counts what comes of
 // it; look says what that is.
 func flipSweep(t testing.TB, file []byte, every int, look func(path string) (outcome, string)) (counts [outcomes]int) {
 	t.Helper()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	next := 0
+	total := len(file) * len(flipMasks)
+	todo, next := (total+every-1)/every, 0
 	for range runtime.GOMAXPROCS(0) {
 		dir := memoryDir(t)
 		wg.Go(func() {
@@ -250,12 +255,16 @@ func flipSweep(t testing.TB, file []byte, every int, look func(path string) (out
 			own := slices.Clone(file)
 			for {
 				mu.Lock()
-				at := next
-				next += every
+				i := next
+				next++
+				if i > 0 && i%20_000 == 0 {
+					t.Logf("%d of %d so far: %v", i, todo, counts)
+				}
 				mu.Unlock()
-				if at >= len(file)*len(flipMasks) {
+				if i >= todo {
 					return
 				}
+				at := i * flipStride % total
 				offset, mask := at/len(flipMasks), flipMasks[at%len(flipMasks)]
 				own[offset] ^= mask
 				storetest.OK(t, os.WriteFile(path, own, 0o600))
