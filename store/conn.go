@@ -114,7 +114,10 @@ func connProfile(busy time.Duration, creating, queryOnly bool) []profile {
 		p[1] = profile{"synchronous", "EXTRA", "3"}
 	}
 	if queryOnly {
-		p = append(p, profile{"query_only", "1", "1"})
+		p = append(p, profile{"query_only", "1", "1"},
+			// In KiB. SQLite's default of 2 MB has no room for the inner pages of the
+			// seven trees of a get besides a store's values.
+			profile{"cache_size", "-8192", "-8192"})
 	}
 	return p
 }

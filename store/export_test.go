@@ -152,3 +152,15 @@ func ReadBatch(ctx context.Context, r *Rotation, rows int) (ids []int64, packed 
 	})
 	return ids, packed, err
 }
+
+// GetPacked is the part of Get that is one statement. It reports whether that
+// part gave the value.
+func GetPacked(ctx context.Context, s *Store, name, label string) (Value, bool, error) {
+	var v Value
+	var ok bool
+	err := s.read(ctx, func(q querier) error {
+		v, ok = view{s: s, ctx: ctx, q: q, remember: true}.getPacked(name, label)
+		return nil
+	})
+	return v, ok, err
+}

@@ -108,6 +108,11 @@ var errMoved = errors.New("moved on")
 
 // getByName reads again when what it read first has moved on.
 func (w view) getByName(name string, sel Selector) (Value, error) {
+	if sel.label != "" {
+		if v, ok := w.getPacked(name, sel.label); ok {
+			return v, nil
+		}
+	}
 	for range 10 {
 		v, err := w.tryByName(name, sel)
 		if !errors.Is(err, errMoved) {
