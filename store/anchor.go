@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 
 	"github.com/reseal/reseal/crypto"
@@ -82,10 +83,11 @@ func (s *Store) CheckAnchor(ctx context.Context, a Anchor) error {
 		if err := a.compare(&st); err != nil {
 			return err
 		}
-		if _, err := s.keys.checkChainFrom(ctx, q, &st, a.AuditCount, head); err != nil {
-			return fmt.Errorf("%w: its audit trail does not lead through the anchor: %w", ErrRolledBack, err)
+		_, err = s.keys.checkChainFrom(ctx, q, &st, a.AuditCount, head)
+		if errors.Is(err, ErrDamaged) { // and not a disk that cannot be read, or the end of ctx
+			err = fmt.Errorf("%w: its audit trail does not lead through the anchor: %w", ErrRolledBack, err)
 		}
-		return nil
+		return err
 	})
 }
 

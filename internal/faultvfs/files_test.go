@@ -79,6 +79,9 @@ func baseStore(t testing.TB) files {
 		func() error { return s.CreateKey(ctx, "mk-2") },
 		func() error { return s.CreateKey(ctx, "spare") },
 		func() error { return s.CreateKey(ctx, "due") },
+		func() error { return s.CreateKey(ctx, "off") },
+		func() error { return storetest.Err(s.DisableKey(ctx, "off")) },
+		func() error { return storetest.Err(s.AddSlot(ctx, resealtest.Credential(), "second")) },
 		func() error { return storetest.Err(s.RotateKey(ctx, "spare")) },
 		func() error { return putMany(ctx, s, "app/db", "mk-1", 5) },
 		func() error { return s.SetLabel(ctx, "app/db", "custom", 2) },
@@ -107,8 +110,12 @@ func putMany(ctx context.Context, s *store.Store, name, key string, n int) error
 	return nil
 }
 
-// dump tells all that a caller can learn of a store, a line a fact.
-func dump(ctx context.Context, s *store.Store) ([]string, error) {
+// dump tells all that a caller can learn of a store, a line a fact. Damage is an
+// error.
+func dump(ctx context.Context, s *store.Store) ([]string, error) { return dumpAll(ctx, s, false) }
+
+// dumpAll does, and takes what is damaged for a fact too if that is expected.
+func dumpAll(ctx context.Context, s *store.Store, damaged bool) ([]string, error) {
 	var lines []string
 	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	keys, err := s.Keys(ctx)
@@ -131,7 +138,7 @@ func dump(ctx context.Context, s *store.Store) ([]string, error) {
 			if err != nil {
 				return nil, err
 			}
-			if err := dumpSecret(ctx, s, info, deleted, say); err != nil {
+			if err := dumpSecret(ctx, s, info, deleted, damaged, say); err != nil {
 				return nil, err
 			}
 		}
@@ -144,7 +151,7 @@ func dump(ctx context.Context, s *store.Store) ([]string, error) {
 	return lines, err
 }
 
-func dumpSecret(ctx context.Context, s *store.Store, info *store.SecretInfo, deleted bool, say func(string, ...any)) error {
+func dumpSecret(ctx context.Context, s *store.Store, info *store.SecretInfo, deleted, damaged bool, say func(string, ...any)) error {
 	say("%s under %s, current %d, deleted %v, %q, %v", info.Name, info.ConfiguredKey, info.CurrentVersion, deleted, info.Description, info.Tags)
 	for _, v := range info.Versions {
 		say("%s version %d is wrapped by %s version %d", info.Name, v.Version, v.EffectiveKey, v.EffectiveKeyVersion)
@@ -159,6 +166,10 @@ func dumpSecret(ctx context.Context, s *store.Store, info *store.SecretInfo, del
 			say("%s version %d is unavailable", info.Name, v.Version)
 			continue
 		}
+		if damaged && errors.Is(err, store.ErrDamaged) {
+			say("%s version %d is damaged", info.Name, v.Version)
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -167,19 +178,27 @@ func dumpSecret(ctx context.Context, s *store.Store, info *store.SecretInfo, del
 	return nil
 }
 
+var errFound = errors.New("verify found")
+
 // checked opens the store in a folder, verifies all of it and dumps it.
 func checked(ctx context.Context, folder string) ([]string, error) {
 	if _, err := os.Lstat(filepath.Join(folder, fileName)); errors.Is(err, os.ErrNotExist) {
 		return []string{"no store"}, nil
 	}
 	s, err := openIn(ctx, folder)
+	if errors.Is(err, store.ErrNotAStore) {
+		return []string{"a file that is no store"}, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("it does not open: %w", err)
 	}
 	defer s.Close()
 	report, err := s.Verify(ctx, store.VerifyOptions{Deep: true})
-	if err != nil || !report.OK {
-		return nil, fmt.Errorf("verify: %+v, %w", report.Failures, err)
+	if err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
+	}
+	if !report.OK {
+		return nil, fmt.Errorf("%w: %+v", errFound, report.Failures)
 	}
 	if _, err := s.VerifyAudit(ctx); err != nil {
 		return nil, fmt.Errorf("audit: %w", err)

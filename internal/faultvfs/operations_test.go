@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/reseal/reseal/internal/faultvfs"
 	"github.com/reseal/reseal/internal/storetest"
 	"github.com/reseal/reseal/resealtest"
 	"github.com/reseal/reseal/rotate"
@@ -22,12 +23,17 @@ type operation struct {
 	name string
 	run  func(ctx context.Context, s *store.Store, folder string) error
 
-	reads bool // changes nothing
-	parts bool // is several transactions, each whole
-	bare  bool // opens or makes the store itself: run gets none
-	after func(t testing.TB, folder string, err error) error
+	reads   bool     // changes nothing that is dumped
+	parts   bool     // is several transactions, each whole
+	between []string // what is so between them only
+	anew    bool     // writes the whole file anew
+	bare    bool     // opens or makes the store itself: run gets none
+	spoil   string   // damages the store first, as SQL
+	from    func(t testing.TB) files
+	after   func(t testing.TB, folder string, err error) error
 
 	base   files
+	kinds  []faultvfs.Kind // of its calls
 	before []string
 	result []string // of a run without a fault
 }
@@ -35,7 +41,7 @@ type operation struct {
 const backupName = "backup.db"
 
 func operations() []*operation {
-	return append(append(secretOperations(), keyOperations()...), wholeOperations()...)
+	return slices.Concat(secretOperations(), keyOperations(), rotations(), wholeOperations(), readings(), repairs(), hostOperations())
 }
 
 type (
@@ -55,6 +61,21 @@ func secretOperations() []*operation {
 				_, again := s.PutTx(ctx, tx, "app/mail", []byte("three"), nil)
 				return errors.Join(err, again)
 			})
+		}},
+		{name: "put many", run: func(ctx ctxT, s st, _ string) error {
+			return storetest.Err(s.PutMany(ctx, []store.Item{
+				store.NewItem("app/db", []byte("six"), nil),
+				store.NewItem("new/large", make([]byte, 10_000), &store.PutOptions{Token: "t", Tags: map[string]string{"k": "v"}}),
+				store.NewItem("app/mail", []byte("three"), nil),
+				store.NewItem("app/db", []byte("seven"), &store.PutOptions{Label: store.LabelPending}),
+			}))
+		}},
+		{name: "get many", reads: true, run: func(ctx ctxT, s st, _ string) error {
+			values, err := s.GetMany(ctx, []string{"app/db", "app/large", "app/mail"})
+			if err == nil && (len(values) != 3 || string(values[2].Bytes()) != "app/mail value 2") {
+				return errWrongValue
+			}
+			return err
 		}},
 		{name: "get", reads: true, run: func(ctx ctxT, s st, _ string) error {
 			v, err := s.Get(ctx, "app/db", store.Label("custom"))
@@ -95,43 +116,95 @@ func secretOperations() []*operation {
 		{name: "restore", run: func(ctx ctxT, s st, _ string) error { return storetest.Err(s.Restore(ctx, "app/deleted")) }},
 		{name: "purge", run: func(ctx ctxT, s st, _ string) error { return storetest.Err(s.Purge(ctx, "app/deleted", true)) }},
 		{name: "prune", run: func(ctx ctxT, s st, _ string) error { return storetest.Err(s.Prune(ctx, "app/db", 0)) }},
+		{name: "prune all", parts: true, run: func(ctx ctxT, s st, _ string) error { return storetest.Err(s.PruneAll(ctx, 0)) }},
+		{name: "rotate value", parts: true, between: []string{"app/mail pending is 3"}, run: func(ctx ctxT, s st, _ string) error {
+			return storetest.Err(rotate.Value(ctx, s, "app/mail", rotator{}))
+		}},
 	}
 }
+
+// rotator makes a new value that is used nowhere.
+type rotator struct{}
+
+func (rotator) Create(context.Context, rotate.Step) ([]byte, error) { return []byte("rotated"), nil }
+func (rotator) Set(context.Context, rotate.Step) error              { return nil }
+func (rotator) Test(context.Context, rotate.Step) error             { return nil }
+func (rotator) Finish(context.Context, rotate.Step) error           { return nil }
 
 func keyOperations() []*operation {
 	return []*operation{
 		{name: "key create", run: func(ctx ctxT, s st, _ string) error { return s.CreateKey(ctx, "mk-3") }},
 		{name: "key rotate", run: func(ctx ctxT, s st, _ string) error { return storetest.Err(s.RotateKey(ctx, "mk-1")) }},
+		{name: "key rotate if older", run: func(ctx ctxT, s st, _ string) error {
+			_, rotated, err := s.RotateKeyOlder(ctx, "mk-1", 24*time.Hour)
+			if err == nil && !rotated {
+				return errors.New("the key was not rotated")
+			}
+			return err
+		}},
 		{name: "key destroy-version", run: func(ctx ctxT, s st, _ string) error { return s.DestroyKeyVersion(ctx, "spare", 1) }},
 		{name: "key disable", run: func(ctx ctxT, s st, _ string) error { return storetest.Err(s.DisableKey(ctx, "mk-1")) }},
+		{name: "key enable", run: func(ctx ctxT, s st, _ string) error { return s.EnableKey(ctx, "off") }},
 		{name: "key delete", run: func(ctx ctxT, s st, _ string) error { return storetest.Err(s.ScheduleKeyDeletion(ctx, "spare", 0)) }},
 		{name: "key cancel-deletion", run: func(ctx ctxT, s st, _ string) error { return s.CancelKeyDeletion(ctx, "due") }},
 		{name: "key set-default", run: func(ctx ctxT, s st, _ string) error { return s.SetDefaultKey(ctx, "mk-1") }},
 		{name: "unseal add", run: func(ctx ctxT, s st, _ string) error {
 			return storetest.Err(s.AddSlot(ctx, store.Passphrase([]byte("another")), "recovery"))
 		}},
+		{name: "unseal remove", run: func(ctx ctxT, s st, _ string) error {
+			slots, err := s.Slots(ctx)
+			if err != nil {
+				return err
+			}
+			return s.RemoveSlot(ctx, slots[len(slots)-1].ID)
+		}},
 		{name: "rotate root", run: func(ctx ctxT, s st, _ string) error {
 			slots, err := s.Slots(ctx)
 			if err != nil {
 				return err
 			}
-			_, err = s.RotateRoot(ctx, store.RotateRootOptions{Credentials: map[string]store.Credential{slots[0].ID: resealtest.Credential()}})
-			return err
+			creds := map[string]store.Credential{}
+			for _, sl := range slots {
+				creds[sl.ID] = resealtest.Credential()
+			}
+			return storetest.Err(s.RotateRoot(ctx, store.RotateRootOptions{Credentials: creds}))
 		}},
+	}
+}
+
+func rotations() []*operation {
+	newest := func(o rotate.Options) func(ctxT, st, string) error {
+		return func(ctx ctxT, s st, _ string) error {
+			_, err := s.RotateKey(ctx, "mk-1")
+			if err == nil {
+				_, err = rotate.Run(ctx, s, o)
+			}
+			return err
+		}
+	}
+	return []*operation{
 		{name: "rotate from key to key", parts: true, run: func(ctx ctxT, s st, _ string) error {
 			return storetest.Err(rotate.Run(ctx, s, rotate.Options{From: "mk-1", To: "mk-2", Batch: 3, Pause: -1}))
 		}},
-		{name: "rotate to the newest version", parts: true, run: func(ctx ctxT, s st, _ string) error {
-			_, err := s.RotateKey(ctx, "mk-1")
-			if err == nil {
-				_, err = rotate.Run(ctx, s, rotate.Options{Key: "mk-1", Batch: 3, Pause: -1})
-			}
-			return err
+		{name: "rotate to the newest version", parts: true, run: newest(rotate.Options{Key: "mk-1", Batch: 3, Pause: -1})},
+		{name: "rotate fast and scrub", parts: true, anew: true, run: newest(rotate.Options{Key: "mk-1", Batch: 3, Pause: -1, Fast: true, Scrub: true})},
+		{name: "reencrypt from key to key", parts: true, run: func(ctx ctxT, s st, _ string) error {
+			return storetest.Err(rotate.Run(ctx, s, rotate.Options{From: "mk-1", To: "mk-2", Mode: rotate.Reencrypt, Batch: 3, Pause: -1}))
 		}},
-		{name: "rotate fast and scrub", parts: true, run: func(ctx ctxT, s st, _ string) error {
-			_, err := s.RotateKey(ctx, "mk-1")
-			if err == nil {
-				_, err = rotate.Run(ctx, s, rotate.Options{Key: "mk-1", Batch: 3, Pause: -1, Fast: true, Scrub: true})
+		{name: "reencrypt to the newest version", parts: true, run: newest(rotate.Options{Key: "mk-1", Mode: rotate.Reencrypt, Batch: 3, Pause: -1})},
+		{name: "pause, resume and cancel a rotation", reads: true, run: func(ctx ctxT, s st, _ string) error {
+			r, err := s.StartRotation(ctx, store.RotationSpec{From: "mk-1", To: "mk-2"})
+			if err != nil {
+				return err
+			}
+			for _, steer := range []func(context.Context, string) error{s.PauseJob, s.ResumeJob, s.CancelJob} {
+				if err := steer(ctx, r.Job().ID); err != nil {
+					return err
+				}
+			}
+			jobs, err := s.Jobs(ctx)
+			if err == nil && (len(jobs) != 1 || jobs[0].State != store.JobCancelled) {
+				return fmt.Errorf("jobs are %+v", jobs)
 			}
 			return err
 		}},
@@ -157,8 +230,7 @@ func wholeOperations() []*operation {
 			}
 			return err
 		}},
-		{name: "anchor", reads: true, run: func(ctx ctxT, s st, _ string) error { return storetest.Err(s.Anchor(ctx)) }},
-		{name: "audit verify", reads: true, run: func(ctx ctxT, s st, _ string) error { return storetest.Err(s.VerifyAudit(ctx)) }},
+		{name: "scrub", reads: true, anew: true, run: func(ctx ctxT, s st, _ string) error { return storetest.Err(s.Settle(ctx, true)) }},
 		{name: "open", bare: true, reads: true, run: func(ctx ctxT, _ st, folder string) error {
 			s, err := openIn(ctx, folder)
 			if err != nil {
@@ -193,20 +265,22 @@ func (o *operation) prepare(t testing.TB, base files) {
 		data, err := os.ReadFile("../../store/testdata/released/schema-00001.db")
 		storetest.OK(t, err)
 		o.base = files{fileName: data}
+	case o.from != nil:
+		o.base = o.from(t)
 	case o.base == nil:
-		o.base = base
+		o.base = spoiled(t, base, o.spoil)
 	}
 	ctx := context.Background()
 	folder := o.base.in(t)
 	defer os.RemoveAll(folder)
 	if o.name != "migrate" { // looking at it migrates it, which changes nothing that is dumped
 		var err error
-		o.before, err = checked(ctx, folder)
+		o.before, err = o.checked(ctx, folder)
 		storetest.OK(t, err)
 	}
 	err, _ := o.in(ctx, folder, func(fn func()) { fn() })
 	storetest.OK(t, err)
-	o.result, err = checked(ctx, folder)
+	o.result, err = o.checked(ctx, folder)
 	storetest.OK(t, err)
 	if o.name == "migrate" {
 		o.before = o.result
@@ -233,7 +307,7 @@ func (o *operation) in(ctx context.Context, folder string, during func(func())) 
 	if err == nil {
 		return nil, nil
 	}
-	got, handle := dump(ctx, s)
+	got, handle := o.dump(ctx, s)
 	if handle == nil {
 		handle = o.judge(got, err)
 	}
@@ -251,7 +325,7 @@ func (o *operation) judge(got []string, err error) error {
 		return errors.New("half of it is there: " + difference(o.before, got))
 	}
 	for _, line := range got {
-		if !slices.Contains(o.before, line) && !slices.Contains(o.result, line) {
+		if !slices.Contains(slices.Concat(o.before, o.result, o.between), line) {
 			return errors.New("there is what never was: " + line)
 		}
 	}

@@ -1,0 +1,109 @@
+package faultvfs_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/reseal/reseal/internal/storetest"
+	"github.com/reseal/reseal/resealtest"
+	"github.com/reseal/reseal/store"
+)
+
+// hostOperations are those of a program that has its own tables in the file.
+func hostOperations() []*operation {
+	return []*operation{
+		{name: "host init", bare: true, from: func(t testing.TB) files { return hostFiles(t, false) }, run: func(ctx ctxT, _ st, folder string) error {
+			return withHost(folder, func(db *sql.DB) error {
+				s, err := store.Init(ctx, db, resealtest.Credential(), options(later))
+				if err != nil {
+					return err
+				}
+				return s.Close()
+			})
+		}},
+		{name: "host put", bare: true, from: func(t testing.TB) files { return hostFiles(t, true) }, after: rowAndSecret, run: func(ctx ctxT, _ st, folder string) error {
+			return withHost(folder, func(db *sql.DB) error { return putWithRow(ctx, db) })
+		}},
+	}
+}
+
+func withHost(folder string, fn func(*sql.DB) error) error {
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(folder, fileName)+"?_pragma=busy_timeout(20)&_pragma=synchronous(FULL)&_txlock=immediate")
+	if err != nil {
+		return err
+	}
+	db.SetMaxOpenConns(2)
+	return errors.Join(fn(db), db.Close())
+}
+
+// hostFiles is a host's database, with a store in it or without.
+func hostFiles(t testing.TB, initialized bool) files {
+	t.Helper()
+	ctx := context.Background()
+	folder := files{}.in(t)
+	defer os.RemoveAll(folder)
+	storetest.OK(t, withHost(folder, func(db *sql.DB) error {
+		for _, q := range []string{`PRAGMA journal_mode = WAL`, `CREATE TABLE accounts (name TEXT PRIMARY KEY) STRICT`} {
+			if _, err := db.ExecContext(ctx, q); err != nil {
+				return err
+			}
+		}
+		if !initialized {
+			return nil
+		}
+		s, err := store.Init(ctx, db, resealtest.Credential(), options(start))
+		if err != nil {
+			return err
+		}
+		return errors.Join(putMany(ctx, s, "account/one", "", 2), s.Close())
+	}))
+	return readFiles(t, folder)
+}
+
+// putWithRow writes a row and its secret in one transaction.
+func putWithRow(ctx context.Context, db *sql.DB) error {
+	s, err := store.New(ctx, db, resealtest.Credential(), options(later))
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if _, err := tx.ExecContext(ctx, `INSERT INTO accounts VALUES ('two')`); err != nil {
+		return err
+	}
+	if _, err := s.PutTx(ctx, tx, "account/two", []byte("two"), nil); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// rowAndSecret: both are there or neither is.
+func rowAndSecret(t testing.TB, folder string, _ error) error {
+	t.Helper()
+	ctx := context.Background()
+	return withHost(folder, func(db *sql.DB) error {
+		var rows int
+		if err := db.QueryRowContext(ctx, `SELECT count(*) FROM accounts`).Scan(&rows); err != nil {
+			return err
+		}
+		s, err := store.New(ctx, db, resealtest.Credential(), options(later))
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		list, err := s.List(ctx, store.ListOptions{})
+		if err == nil && len(list) != rows+1 {
+			err = fmt.Errorf("%d rows and %d secrets", rows, len(list))
+		}
+		return err
+	})
+}
