@@ -164,3 +164,10 @@ func GetPacked(ctx context.Context, s *Store, name, label string) (Value, bool, 
 	})
 	return v, ok, err
 }
+
+// Remembers reports whether the next write knows what the last one left.
+func Remembers(s *Store) bool {
+	s.writeLock <- struct{}{}
+	defer s.unlock()
+	return s.last != nil
+}

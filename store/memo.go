@@ -8,13 +8,15 @@ import (
 
 // memo is what a transaction looks up once for all of its puts. It holds the
 // write lock, so that nobody else changes any of it, and a put changes no master
-// key and no job. A transaction in which another verb ran begins with a new one.
+// key and no job. The next transaction begins with it, if nobody has changed the
+// file in between.
 type memo struct {
 	keys     map[int64]*masterKey // checked, by row
 	wrappers map[int64]wrapper    // by row of the master key
 	jobs     []openJob
 	jobsRead bool
 	secrets  map[string]*secret // read ahead and checked; nil for a name that has none
+	holds    bool               // nothing but puts ran, so that it holds afterwards as well
 }
 
 type wrapper struct {

@@ -93,6 +93,7 @@ func (t *tx) putMany(puts []put) ([]PutResult, error) {
 		}
 		out = append(out, plan.res)
 	}
+	t.memo.holds = true
 	return out, nil
 }
 

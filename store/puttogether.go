@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"slices"
 	"sync"
@@ -123,7 +122,7 @@ func (s *Store) putTogether(ctx context.Context, p put) (PutResult, error) {
 // and gives the lock back. If the host's code panics in one of them, those that
 // are not written go back into the queue, for their own callers.
 func (s *Store) leadPuts(own *waitingPut) {
-	defer func() { <-s.writeLock }()
+	defer s.unlock()
 	select {
 	case <-own.done:
 		return
@@ -185,19 +184,12 @@ func (s *Store) writeOne(w *waitingPut) error {
 	if err := w.ctx.Err(); err != nil || !w.claim() {
 		return err
 	}
-	return s.withLock(w.ctx, func(q querier, conn *sql.Conn) error {
-		return s.immediately(w.ctx, q, conn, func(q querier) error {
-			t := s.newTx(w.ctx, q)
-			if err := t.begin(); err != nil {
-				return err
-			}
-			var err error
-			if w.res, err = t.put(w.put); err != nil {
-				return err
-			}
-			return t.finish()
-		})
+	_, err := s.writeLocked(w.ctx, func(t *tx) (err error) {
+		w.res, err = t.put(w.put)
+		t.memo.holds = true
+		return err
 	})
+	return err
 }
 
 // writePuts writes all puts in one transaction, which waits for the file's lock
@@ -205,22 +197,15 @@ func (s *Store) writeOne(w *waitingPut) error {
 // error and does not concern the others. If anything else fails nothing is
 // written; begun says that the lock was had, and that each may be tried by itself.
 func (s *Store) writePuts(ctx context.Context, group []*waitingPut) (begun bool, err error) {
-	err = s.withLock(ctx, func(q querier, conn *sql.Conn) error {
-		return s.immediately(ctx, q, conn, func(q querier) error {
-			begun = true
-			t := s.newTx(ctx, q)
-			if err := t.begin(); err != nil {
+	return s.writeLocked(ctx, func(t *tx) error {
+		for _, w := range group {
+			if err := t.putOneOf(w); err != nil {
 				return err
 			}
-			for _, w := range group {
-				if err := t.putOneOf(w); err != nil {
-					return err
-				}
-			}
-			return t.finish()
-		})
+		}
+		t.memo.holds = true
+		return nil
 	})
-	return begun, err
 }
 
 // putOneOf writes one put of several. Its error is the transaction's.

@@ -102,6 +102,15 @@ func (t *tx) saveState() error {
 		return err
 	}
 	n := &st.rows.counts
+	if t.saved.sameKeys(st) {
+		return t.execOne(`
+			UPDATE reseal_state
+			SET generation = ?, audit_count = ?, audit_head = ?, tag = ?,
+				rows_nonce = ?, rows_digest = ?, rows_tag = ?, secret_rows = ?, version_rows = ?, master_key_rows = ?, tag_rows = ?, job_rows = ?
+			WHERE id = 1`,
+			st.generation, st.auditCount, st.auditHead, tag,
+			st.rows.nonce, st.rows.masked, st.rows.tag, n[secretRows], n[versionRows], n[keyRows], n[tagRows], n[jobRows])
+	}
 	return t.execOne(`
 		UPDATE reseal_state
 		SET root_id = ?, next_root_id = ?, default_key = ?, generation = ?, audit_count = ?, audit_head = ?, tag = ?,
@@ -109,6 +118,12 @@ func (t *tx) saveState() error {
 		WHERE id = 1`,
 		st.rootID[:], st.nextRootID, st.defaultKey, st.generation, st.auditCount, st.auditHead, tag,
 		st.rows.nonce, st.rows.masked, st.rows.tag, n[secretRows], n[versionRows], n[keyRows], n[tagRows], n[jobRows])
+}
+
+// sameKeys reports whether two states name the same root keys and default key:
+// to write these again has SQLite look up what they refer to.
+func (st *state) sameKeys(other *state) bool {
+	return st.rootID == other.rootID && bytes.Equal(st.nextRootID, other.nextRootID) && st.defaultKey == other.defaultKey
 }
 
 // stable reports whether no root rotation is under way; changes to master keys

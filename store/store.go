@@ -50,6 +50,7 @@ type Store struct {
 	readDB    *sql.DB                // only when own
 	readers   chan *pinned           // idle readers, nil for one not connected yet; only when own
 	writeLock chan struct{}          // held by the one writer of this process
+	last      *lastWrite             // what the writer knows since then; writeLock guards it
 	puts      putQueue               // that wait for it
 	done      chan struct{}          // closed by Close
 	handles   handles                // that Watch returned

@@ -24,6 +24,10 @@ type tx struct {
 	// joined says that the transaction is the caller's and may still be rolled
 	// back: nothing may be remembered from it.
 	joined bool
+
+	last        *lastWrite // what the writer knew when it last committed, or nil
+	dataVersion int64      // of the file in this transaction; only where the writer may remember
+	saved       state      // the state row as it is in the file
 }
 
 // write runs fn in an immediate transaction of the store's own and commits it
@@ -33,16 +37,37 @@ func (s *Store) write(ctx context.Context, fn func(*tx) error) error {
 	if err := s.needUnsealed(); err != nil {
 		return err
 	}
-	return s.exclusively(ctx, func(q querier) error {
-		t := s.newTx(ctx, q)
-		if err := t.begin(); err != nil {
-			return err
+	if err := s.lock(ctx); err != nil {
+		return err
+	}
+	defer s.unlock()
+	_, err := s.writeLocked(ctx, fn)
+	return err
+}
+
+// writeLocked is write for the holder of writeLock. begun says that it had the
+// file's lock too.
+func (s *Store) writeLocked(ctx context.Context, fn func(*tx) error) (begun bool, err error) {
+	last := s.last
+	err = s.withLock(ctx, func(q querier, conn *sql.Conn) error {
+		var t *tx
+		err := s.immediately(ctx, q, conn, func(q querier) error {
+			begun, t = true, s.newTx(ctx, q)
+			t.last = last
+			if err := t.begin(); err != nil {
+				return err
+			}
+			if err := fn(t); err != nil {
+				return err
+			}
+			return t.finish()
+		})
+		if err == nil {
+			s.last = t.asLast()
 		}
-		if err := fn(t); err != nil {
-			return err
-		}
-		return t.finish()
+		return err
 	})
+	return begun, err
 }
 
 // exclusively runs fn between BEGIN IMMEDIATE and COMMIT on the writer's
@@ -116,20 +141,31 @@ func secureDelete(q querier) (restore func() error, err error) {
 
 // onWriter lends the writer's connection.
 func (s *Store) onWriter(ctx context.Context, fn func(querier, *sql.Conn) error) error {
+	if err := s.lock(ctx); err != nil {
+		return err
+	}
+	defer s.unlock()
+	return s.withLock(ctx, fn)
+}
+
+func (s *Store) lock(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	select {
 	case s.writeLock <- struct{}{}:
+		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { <-s.writeLock }()
-	return s.withLock(ctx, fn)
 }
 
-// withLock lends the writer's connection to the holder of writeLock.
+func (s *Store) unlock() { <-s.writeLock }
+
+// withLock lends the writer's connection to the holder of writeLock. What was
+// remembered of the last write is void then: fn may change anything.
 func (s *Store) withLock(ctx context.Context, fn func(querier, *sql.Conn) error) error {
+	s.last = nil
 	if s.closed.Load() {
 		return ErrClosed
 	}
@@ -210,8 +246,11 @@ func (s *Store) newTx(ctx context.Context, q querier) *tx {
 }
 
 // begin checks the schema, and reads and checks the state row and the set of
-// rows.
+// rows, unless nobody has changed the file since the writer last did.
 func (t *tx) begin() error {
+	if same, err := t.sameAsLast(); same || err != nil {
+		return err
+	}
 	if err := t.sameSchema(); err != nil {
 		return err
 	}
@@ -226,7 +265,7 @@ func (t *tx) beginState() error {
 	if err != nil {
 		return err
 	}
-	t.state = st
+	t.state, t.saved = st, st
 	return t.s.keys.checkState(&st)
 }
 
