@@ -154,8 +154,10 @@ func (v *verifier) work() error {
 	}
 }
 
-// pageSize is how many secrets, and how many versions of one, are read at once.
-const pageSize = 128
+const (
+	pageOfSecrets = 512 // that one statement reads
+	pageSize      = 128 // versions of one secret that are looked at one by one
+)
 
 // page checks the next secrets and reports whether there were any.
 func (v *verifier) page(q querier) (more bool, err error) {
@@ -167,22 +169,19 @@ func (v *verifier) page(q querier) (more bool, err error) {
 	if err != nil {
 		return true, err
 	}
-	rows, err := q.QueryContext(v.ctx, selectSecret+` WHERE s.id > ? AND s.id <= ? ORDER BY s.id, l.label`, after, last)
-	if err != nil {
-		return true, err
+	o := &opener{v: v, q: q, keys: keys, configured: map[int64]*masterKey{}, unwrapped: map[int64]*source{}}
+	for _, k := range keys {
+		o.configured[k.row] = k
 	}
-	var secrets []*secret
-	if err := scanSecrets(rows, func(sec *secret) error { secrets = append(secrets, sec); return nil }); err != nil {
-		return true, err
+	defer o.close()
+	others, err := v.smoothly(o, after, last)
+	if errors.Is(sqlError(err), ErrDamaged) { // a page that one of them is on
+		others, err = column[int64](v.ctx, q, `SELECT id FROM reseal_secrets WHERE id > ? AND id <= ?`, after, last)
 	}
-	opener := &opener{v: v, q: q, keys: keys, unwrapped: map[int64]*source{}}
-	defer opener.close()
-	for _, sec := range secrets {
-		if err := v.secret(opener, sec); err != nil {
-			return true, err
-		}
+	for i := 0; i < len(others) && err == nil; i++ {
+		err = v.survive(sqlError(v.carefully(o, others[i])))
 	}
-	return true, nil
+	return true, err
 }
 
 // take reserves the next secrets for a worker: those with rows above after, up
@@ -193,7 +192,7 @@ func (v *verifier) take(q querier) (after, last int64, err error) {
 	after = v.after
 	err = q.QueryRowContext(context.WithoutCancel(v.ctx), `
 		SELECT COALESCE(max(id), ?1)
-		FROM (SELECT id FROM reseal_secrets WHERE id > ?1 ORDER BY id LIMIT ?2)`, after, pageSize).Scan(&last)
+		FROM (SELECT id FROM reseal_secrets WHERE id > ?1 ORDER BY id LIMIT ?2)`, after, pageOfSecrets).Scan(&last)
 	if err == nil {
 		v.after = last
 	} else {

@@ -10,14 +10,28 @@ import (
 
 // opener opens versions on one connection, for one page of secrets.
 type opener struct {
-	v         *verifier
-	q         querier
-	keys      keyTable
-	unwrapped map[int64]*source // by row of the master key version
-	buf       []byte            // the value that was opened last
+	v          *verifier
+	q          querier
+	keys       keyTable
+	configured map[int64]*masterKey // by row of the master key
+	unwrapped  map[int64]*source    // by row of the master key version
+	buf        []byte               // the value that was opened last
 }
 
 func (o *opener) close() { clear(o.buf[:cap(o.buf)]) }
+
+// carefully checks the secret of a row step by step.
+func (v *verifier) carefully(o *opener, row int64) error {
+	rows, err := o.q.QueryContext(v.ctx, selectSecret+` WHERE s.id = ? ORDER BY l.label`, row)
+	if err != nil {
+		return err
+	}
+	var sec *secret
+	if err := scanSecrets(rows, func(s *secret) error { sec = s; return nil }); err != nil || sec == nil {
+		return err
+	}
+	return v.secret(o, sec)
+}
 
 // secret checks one secret: its record, its labels, and every version.
 func (v *verifier) secret(o *opener, sec *secret) error {
@@ -137,21 +151,26 @@ func (o *opener) open(sec *secret, d *dataKey, k *masterKey, kv keyVersion) erro
 	return err
 }
 
-// try unwraps the data key and opens the value.
+// try reads the value and opens it.
 func (o *opener) try(sec *secret, d *dataKey, k *masterKey, kv keyVersion) error {
-	ctx := context.WithoutCancel(o.v.ctx)
+	var sealed []byte
+	err := o.q.QueryRowContext(context.WithoutCancel(o.v.ctx), `SELECT sealed FROM reseal_secret_versions WHERE id = ?`, d.row).Scan(&sealed)
+	if err != nil {
+		return err
+	}
+	return o.openSealed(sec, d, k, kv, sealed)
+}
+
+// openSealed unwraps the data key and opens the value.
+func (o *opener) openSealed(sec *secret, d *dataKey, k *masterKey, kv keyVersion, sealed []byte) error {
 	src := o.unwrapped[kv.row]
 	if src == nil {
 		src = &source{key: k, version: kv}
-		src.material, src.err = o.v.s.keys.unwrap(ctx, o.q, k, kv, true)
+		src.material, src.err = o.v.s.keys.unwrap(context.WithoutCancel(o.v.ctx), o.q, k, kv, true)
 		o.unwrapped[kv.row] = src
 	}
 	if src.err != nil {
 		return src.err
-	}
-	var sealed []byte
-	if err := o.q.QueryRowContext(ctx, `SELECT sealed FROM reseal_secret_versions WHERE id = ?`, d.row).Scan(&sealed); err != nil {
-		return err
 	}
 	store := o.v.s.keys.storeID
 	var value [384]byte
