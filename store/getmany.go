@@ -74,38 +74,21 @@ func (w view) getMany(live context.Context, names []string, which Selector) ([]V
 	return out, nil
 }
 
-// readAhead reads the secrets of those names, and the versions that a label
-// points to, in two statements.
+// readAhead reads the secrets of those names in one statement, and the versions
+// that a label points to.
 func (w *view) readAhead(names []string, which Selector) (map[string]*secret, error) {
-	secrets, rows := map[string]*secret{}, []int64{}
-	err := loadSecrets(w.ctx, w.q, names, func(sec *secret) error {
-		secrets[sec.name] = sec
-		if l, ok := sec.label(which.label); ok {
-			rows = append(rows, l.version)
-		}
-		return nil
-	})
-	w.ahead = map[int64]*stored{}
-	if err != nil || which.label == "" {
-		return secrets, err
-	}
-	list, err := json.Marshal(rows)
-	if err != nil {
-		return nil, err
-	}
-	found, err := w.q.QueryContext(w.ctx, selectStored+`v.id IN (SELECT value FROM json_each(?))`, string(list))
-	if err != nil {
-		return nil, err
-	}
-	defer found.Close()
-	for found.Next() {
-		v, err := scanStored(found)
+	if which.label != "" {
+		list, err := json.Marshal(names)
 		if err != nil {
 			return nil, err
 		}
-		w.ahead[v.row] = v
+		return w.readPacked(which.label, packedByNames, string(list))
 	}
-	return secrets, found.Err()
+	secrets := map[string]*secret{}
+	return secrets, loadSecrets(w.ctx, w.q, names, func(sec *secret) error {
+		secrets[sec.name] = sec
+		return nil
+	})
 }
 
 // getOneOf is getByName for a secret that was read ahead; nil for one that was

@@ -8,92 +8,118 @@ import (
 	"github.com/reseal/reseal/crypto"
 )
 
-// selectPackedGet has a row for each label of a secret, and in that of one
-// label all that a get needs of the version it points to. What is a number, and
-// what has a fixed length, comes in one column each: the driver takes most of a
+// packedVersion has a row for each label of a secret, and in that of one label
+// all that a get needs of the version it points to. What is a number, and what
+// has a fixed length, comes in one column each: the driver takes most of a
 // microsecond for every column of every execution. Where something is missing
 // the bytes are NULL.
-const selectPackedGet = `
+const (
+	packedVersion = `
 	SELECT
+		s.name,
 		l.label,
 		format('%d,%d,%d,%d,%d,%d,%d,%d,%d,%d,%d,%d,%d',
 			s.id, s.master_key, s.next_number, s.version_count, s.deleted_at, s.purge_at,
 			v.id, v.number, v.created_at, d.master_key_version, k.id, k.primary_version, k.deletion_at),
 		CASE
-			WHEN l.label <> CAST(?2 AS TEXT) THEN v.version_id
+			WHEN l.label <> CAST(?1 AS TEXT) THEN v.version_id
 			ELSE CAST(v.version_id || s.secret_id || s.tag || d.wrapped || k.tag ||
 				CASE WHEN k.id = s.master_key THEN k.key_id ELSE (SELECT key_id FROM reseal_master_keys WHERE id = s.master_key) END AS BLOB)
 		END,
 		k.state,
-		CASE WHEN l.label = CAST(?2 AS TEXT) AND v.secret = s.id THEN v.sealed END
+		CASE WHEN l.label = CAST(?1 AS TEXT) AND v.secret = s.id THEN v.sealed END
 	FROM reseal_secrets AS s
 	JOIN reseal_labels AS l ON l.secret = s.id
 	LEFT JOIN reseal_secret_versions AS v ON v.id = l.secret_version
-	LEFT JOIN reseal_data_keys AS d ON d.id = v.id AND l.label = CAST(?2 AS TEXT)
+	LEFT JOIN reseal_data_keys AS d ON d.id = v.id AND l.label = CAST(?1 AS TEXT)
 	LEFT JOIN reseal_master_key_versions AS kv ON kv.id = d.master_key_version
 	LEFT JOIN reseal_master_keys AS k ON k.id = kv.master_key
-	WHERE s.name = CAST(?1 AS TEXT)
-	ORDER BY l.label`
+	WHERE `
+
+	packedByName  = packedVersion + `s.name = CAST(?2 AS TEXT) ORDER BY l.label`
+	packedByNames = packedVersion + `s.name IN (SELECT CAST(value AS TEXT) FROM json_each(?2)) ORDER BY s.id, l.label`
+)
 
 // getPacked returns the value that a label points to, read in one statement. It
 // reports whether that went smoothly: whatever is missing, altered, deleted or
 // cannot be read is for getByName, which reads step by step and says what it is.
 func (w view) getPacked(name, label string) (Value, bool) {
-	rows, err := w.q.QueryContext(w.ctx, selectPackedGet, name, label)
+	secrets, err := w.readPacked(label, packedByName, name)
+	sec := secrets[name]
+	if err != nil || sec == nil || sec.deletedAt != 0 || w.s.keys.checkSecret(sec) != nil {
+		return Value{}, false
+	}
+	v, err := w.get("get", sec, Label(label))
+	return v, err == nil
+}
+
+// readPacked reads secrets, by name and unchecked, and the versions that a label
+// points to ahead. Secrets of which something is missing it leaves out.
+func (w *view) readPacked(label, query, which string) (map[string]*secret, error) {
+	rows, err := w.q.QueryContext(w.ctx, query, label, which)
 	if err != nil {
-		return Value{}, false
+		return nil, err
 	}
-	sec, v, err := scanPackedGet(rows, name, label)
-	if err != nil || v == nil || sec.deletedAt != 0 || w.s.keys.checkSecret(sec) != nil {
-		return Value{}, false
-	}
-	w.ahead = map[int64]*stored{v.row: v}
-	value, err := w.get("get", sec, Label(label))
-	return value, err == nil
+	secrets := map[string]*secret{}
+	w.ahead = map[int64]*stored{}
+	return secrets, scanPacked(rows, label, func(sec *secret, v *stored) {
+		secrets[sec.name], w.ahead[v.row] = sec, v
+	})
 }
 
 const (
-	tagSize       = 32 // of a record's tag
-	packedGetSize = 3*len(crypto.ID{}) + 2*tagSize + crypto.WrappedSize
+	tagSize         = 32 // of a record's tag
+	packedSizeOfGet = 3*len(crypto.ID{}) + 2*tagSize + crypto.WrappedSize
 )
 
-// scanPackedGet reads the rows of selectPackedGet. The version is nil if the
-// label, or something of what it points to, is not there.
-func scanPackedGet(rows *sql.Rows, name, want string) (*secret, *stored, error) {
+// scanPacked gathers the rows of packedVersion into secrets, each with the version
+// that its label want points to. It leaves out those of which something is not
+// there.
+func scanPacked(rows *sql.Rows, want string, each func(*secret, *stored)) error {
 	defer rows.Close()
-	sec := &secret{name: name}
+	var sec *secret
 	var found *stored
-	var as, numbers, fixed, state, sealed sql.RawBytes
+	smooth := true
+	finish := func() {
+		if smooth && found != nil {
+			each(sec, found)
+		}
+	}
+	var name, as, numbers, fixed, state, sealed sql.RawBytes
 	for rows.Next() {
-		if err := rows.Scan(&as, &numbers, &fixed, &state, &sealed); err != nil {
-			return nil, nil, err
+		if err := rows.Scan(&name, &as, &numbers, &fixed, &state, &sealed); err != nil {
+			return err
+		}
+		if sec == nil || sec.name != string(name) {
+			finish()
+			sec, found, smooth = &secret{name: string(name)}, nil, true
+			sec.keyRow.Valid = true
 		}
 		var v stored
-		if !splitNumbers(numbers, &sec.row, &sec.keyRow.Int64, &sec.nextNumber, &sec.versionCount, &sec.deletedAt, &sec.purgeAt,
-			&v.row, &v.number, &v.createdAt, &v.keyVersion, &v.key.row, &v.key.primary, &v.key.deletionAt) {
-			return nil, nil, nil
-		}
-		wanted := string(as) == want
-		if n := len(fixed); wanted && n != packedGetSize || !wanted && n != len(crypto.ID{}) {
-			return nil, nil, nil
-		}
-		fixed = fixed[copy(v.versionID[:], fixed):]
-		l := want
-		if wanted {
-			fixed = fixed[copy(sec.id[:], fixed):]
-			own := bytes.Clone(fixed)
-			sec.tag, own = own[:tagSize], own[tagSize:]
-			v.wrapped, own = own[:crypto.WrappedSize], own[crypto.WrappedSize:]
-			v.key.tag, sec.keyID = own[:tagSize], own[tagSize:]
+		smooth = smooth && splitNumbers(numbers, &sec.row, &sec.keyRow.Int64, &sec.nextNumber, &sec.versionCount, &sec.deletedAt, &sec.purgeAt,
+			&v.row, &v.number, &v.createdAt, &v.keyVersion, &v.key.row, &v.key.primary, &v.key.deletionAt)
+		l := label{label: want, version: v.row, number: v.number}
+		if string(as) == want {
+			if smooth = smooth && len(fixed) == packedSizeOfGet; !smooth {
+				continue
+			}
+			rest := bytes.Clone(fixed)
+			rest = rest[copy(v.versionID[:], rest):]
+			rest = rest[copy(sec.id[:], rest):]
+			sec.tag, rest = rest[:tagSize], rest[tagSize:]
+			v.wrapped, rest = rest[:crypto.WrappedSize], rest[crypto.WrappedSize:]
+			v.key.tag, sec.keyID = rest[:tagSize], rest[tagSize:]
 			v.key.state, v.sealed = KeyState(state), bytes.Clone(sealed)
 			found = &v
 		} else {
-			l = string(as)
+			smooth = smooth && len(fixed) == copy(v.versionID[:], fixed)
+			l.label = string(as)
 		}
-		sec.labels = append(sec.labels, label{label: l, version: v.row, versionID: v.versionID, number: v.number})
+		l.versionID = v.versionID
+		sec.labels = append(sec.labels, l)
 	}
-	sec.keyRow.Valid = true
-	return sec, found, rows.Err()
+	finish()
+	return rows.Err()
 }
 
 // splitNumbers reads decimal numbers with commas between them, and reports
