@@ -64,34 +64,35 @@ const (
 	expandLabel = "reseal/v1/envelope\x00"
 )
 
-var (
-	expandPrefix = []byte(expandLabel)
-	counter1     = []byte{1}
-	counter2     = []byte{2}
-)
-
 // derived is L ‖ C for one envelope.
 type derived struct {
 	key        [KeySize]byte
 	commitment [commitmentSize]byte
+	input      []byte // what the second block is the MAC of: L, then what the first is
 }
 
 // derive is HKDF-Expand (RFC 5869, section 2.3) for two blocks. Extract is
 // left out because K is uniformly random (section 3.3).
 func (d *derived) derive(p *prf, headerAndNonce, context []byte) {
-	p.start()
-	p.write(expandPrefix)
-	p.write(headerAndNonce)
-	p.write(context)
-	p.write(counter1)
-	copy(d.key[:], p.finish())
-	p.start()
-	p.write(d.key[:])
-	p.write(expandPrefix)
-	p.write(headerAndNonce)
-	p.write(context)
-	p.write(counter2)
-	copy(d.commitment[:], p.finish())
+	if n := KeySize + len(expandLabel) + len(headerAndNonce) + len(context) + 1; cap(d.input) < n {
+		clear(d.input) // the last L is in it
+		d.input = make([]byte, KeySize, 2*n)
+	}
+	in := append(d.input[:KeySize], expandLabel...)
+	in = append(in, headerAndNonce...)
+	in = append(in, context...)
+	in = append(in, 1)
+	d.input = in
+	p.mac(&d.key, in[KeySize:])
+	copy(in, d.key[:])
+	in[len(in)-1] = 2
+	p.mac(&d.commitment, in)
+}
+
+func (d *derived) clear() {
+	clear(d.key[:])
+	clear(d.commitment[:])
+	clear(d.input)
 }
 
 // scratch is what one operation needs besides its arguments. It is pooled and
@@ -111,7 +112,7 @@ func getScratch() *scratch { return scratches.Get().(*scratch) }
 
 func (s *scratch) release() {
 	s.fresh.clear()
-	s.derived = derived{}
+	s.derived.clear()
 	clear(s.dataKey[:])
 	clear(s.proof[:])
 	s.value.clear()

@@ -1,5 +1,7 @@
 package crypto
 
+import "slices"
+
 // SealAt is Key.Seal with a given nonce, for vectors.
 func SealAt(k *Key, nonce [nonceSize]byte, plaintext, context []byte) ([]byte, error) {
 	p, err := k.acquire()
@@ -23,24 +25,16 @@ func RawKey(k *Key) ([]byte, error) {
 func Expand(key [KeySize]byte, info []byte) []byte {
 	p := newPRF()
 	p.setKey(&key)
-	var block []byte
-	var out []byte
-	for _, counter := range [][]byte{counter1, counter2} {
-		p.start()
-		p.write(block)
-		p.write(info)
-		p.write(counter)
-		block = append([]byte(nil), p.finish()...)
-		out = append(out, block...)
-	}
-	return out
+	var first, second [KeySize]byte
+	p.mac(&first, append(slices.Clone(info), 1))
+	p.mac(&second, append(slices.Concat(first[:], info), 2))
+	return slices.Concat(first[:], second[:])
 }
 
 // PRF is HMAC-SHA-256 as envelopes use it.
 func PRF(key [KeySize]byte, message []byte) []byte {
 	p := newPRF()
 	p.setKey(&key)
-	p.start()
-	p.write(message)
-	return p.finish()
+	p.mac(&p.sum, message)
+	return p.sum[:]
 }

@@ -106,7 +106,7 @@ func (e *expand512) keyed(d digest, state []byte, key *[KeySize]byte, pad byte) 
 func (e *expand512) expand(info []byte) []byte {
 	restore(e.inner, e.innerState)
 	e.inner.Write(info)
-	e.inner.Write(counter1)
+	e.inner.Write([]byte{1})
 	in := e.inner.Sum(e.sum[:0])
 	restore(e.outer, e.outerState)
 	e.outer.Write(in)

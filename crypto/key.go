@@ -176,9 +176,8 @@ func (k *Key) MAC(dst, message []byte) ([]byte, error) {
 		return dst, err
 	}
 	defer k.release(p)
-	p.start()
-	p.write(message)
-	return append(dst, p.finish()...), nil
+	p.mac(&p.sum, message)
+	return append(dst, p.sum[:]...), nil
 }
 
 // SealValue seals plaintext under a fresh data key and wraps that data key

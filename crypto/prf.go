@@ -86,17 +86,14 @@ func block(b byte) (pad [sha256.BlockSize]byte) {
 	return pad
 }
 
-func (p *prf) start() { restore(p.inner, p.innerState) }
-
-func (p *prf) write(b []byte) { p.inner.Write(b) }
-
-// finish returns the MAC of what was written since start. The result is
-// overwritten by the next use of p.
-func (p *prf) finish() []byte {
+// mac leaves the MAC of message in out, which may be p.sum.
+func (p *prf) mac(out *[sha256.Size]byte, message []byte) {
+	restore(p.inner, p.innerState)
+	p.inner.Write(message)
 	in := p.inner.Sum(p.sum[:0])
 	restore(p.outer, p.outerState)
 	p.outer.Write(in)
-	return p.outer.Sum(p.sum[:0])
+	p.outer.Sum(out[:0])
 }
 
 // forget overwrites what was written and computed, and keeps the key.

@@ -21,19 +21,20 @@ var errReencryptUnproved = errors.New("new envelopes do not open to the same val
 // The old data key, known to whoever ever unwrapped it, does not open the new
 // sealed value. It goes on opening the old one, wherever a copy of that is.
 func Reencrypt(dst, wrapDst []byte, from, to *Key, sealed, wrapped, valueContext, fromContext, toContext []byte) (newSealed, newWrapped []byte, err error) {
-	pf, err := from.acquire()
-	if err != nil {
+	var m Mover
+	if err := m.begin(from, to); err != nil {
 		return dst, wrapDst, err
 	}
-	defer from.release(pf)
-	pt, err := to.acquire()
-	if err != nil {
-		return dst, wrapDst, err
-	}
-	defer to.release(pt)
-	s := getScratch()
-	defer s.release()
-	value, err := s.openLayers(pf, s.value.room(len(sealed)), sealed, wrapped, valueContext, fromContext)
+	defer m.Close()
+	return m.Reencrypt(dst, wrapDst, sealed, wrapped, valueContext, fromContext, toContext)
+}
+
+// Reencrypt is the function Reencrypt with the Mover's keys.
+func (m *Mover) Reencrypt(dst, wrapDst, sealed, wrapped, valueContext, fromContext, toContext []byte) (newSealed, newWrapped []byte, err error) {
+	s := m.s
+	defer s.value.clear()
+	defer s.again.clear()
+	value, err := s.openLayers(m.fromPRF, s.value.room(len(sealed)), sealed, wrapped, valueContext, fromContext)
 	if err != nil {
 		return dst, wrapDst, err
 	}
@@ -42,10 +43,10 @@ func Reencrypt(dst, wrapDst []byte, from, to *Key, sealed, wrapped, valueContext
 	if newSealed, err = s.seal(s.fresh, dst, value, valueContext); err != nil {
 		return dst, wrapDst, err
 	}
-	if newWrapped, err = s.seal(pt, wrapDst, s.dataKey[:], toContext); err != nil {
+	if newWrapped, err = s.seal(m.toPRF, wrapDst, s.dataKey[:], toContext); err != nil {
 		return dst, wrapDst, err
 	}
-	again, err := s.openLayers(pt, s.again.room(len(sealed)), newSealed[len(dst):], newWrapped[len(wrapDst):], valueContext, toContext)
+	again, err := s.openLayers(m.toPRF, s.again.room(len(sealed)), newSealed[len(dst):], newWrapped[len(wrapDst):], valueContext, toContext)
 	if err != nil || subtle.ConstantTimeCompare(value, again) != 1 {
 		return dst, wrapDst, errReencryptUnproved
 	}

@@ -14,26 +14,25 @@ var errRewrapUnproved = errors.New("new wrap does not open to the same key")
 // dst. The sealed value is not touched and not needed. A wrap that does not
 // open is a *LayerError, and dst is returned as it was.
 func Rewrap(dst []byte, from, to *Key, wrapped, fromContext, toContext []byte) ([]byte, error) {
-	pf, err := from.acquire()
-	if err != nil {
+	var m Mover
+	if err := m.begin(from, to); err != nil {
 		return dst, err
 	}
-	defer from.release(pf)
-	pt, err := to.acquire()
-	if err != nil {
-		return dst, err
-	}
-	defer to.release(pt)
-	s := getScratch()
-	defer s.release()
-	if err := s.unwrap(pf, wrapped, fromContext); err != nil {
+	defer m.Close()
+	return m.Rewrap(dst, wrapped, fromContext, toContext)
+}
+
+// Rewrap is the function Rewrap with the Mover's keys.
+func (m *Mover) Rewrap(dst, wrapped, fromContext, toContext []byte) ([]byte, error) {
+	s := m.s
+	if err := s.unwrap(m.fromPRF, wrapped, fromContext); err != nil {
 		return dst, atLayer(DataKeyLayer, err)
 	}
-	out, err := s.seal(pt, dst, s.dataKey[:], toContext)
+	out, err := s.seal(m.toPRF, dst, s.dataKey[:], toContext)
 	if err != nil {
 		return dst, err
 	}
-	if !s.proves(pt, out[len(dst):], toContext) {
+	if !s.proves(m.toPRF, out[len(dst):], toContext) {
 		return dst, errRewrapUnproved
 	}
 	return out, nil

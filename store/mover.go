@@ -67,9 +67,19 @@ func (m *mover) rewrap(dst []byte, from *source, versionID crypto.ID, wrapped []
 	if from.err != nil {
 		return dst, from.err
 	}
+	keys, err := crypto.NewMover(from.material, m.wrapper)
+	if err != nil {
+		return dst, err
+	}
+	defer keys.Close()
+	return m.rewrapWith(keys, dst, from, versionID, wrapped)
+}
+
+// rewrapWith is rewrap with the keys of a source that has them.
+func (m *mover) rewrapWith(keys *crypto.Mover, dst []byte, from *source, versionID crypto.ID, wrapped []byte) ([]byte, error) {
 	var old, target [192]byte
 	store := m.t.s.keys.storeID
-	return crypto.Rewrap(dst, from.material, m.wrapper, wrapped,
+	return keys.Rewrap(dst, wrapped,
 		crypto.AppendDataKeyContext(old[:0], store, versionID, from.key.id, from.version.number),
 		crypto.AppendDataKeyContext(target[:0], store, versionID, m.to.id, m.kv.number))
 }

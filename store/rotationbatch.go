@@ -196,13 +196,7 @@ const (
 // read reads the next rows of a version rotation and rewraps each in memory, on
 // so many cores where it can.
 func (r *Rotation) read(m *mover, after int64, limit, workers int) (*batch, error) {
-	b := &batch{
-		after: after,
-		last:  after,
-		rows:  make([]batchRow, 0, limit),
-		old:   make([]byte, 0, limit*crypto.WrappedSize),
-		new:   make([]byte, 0, limit*crypto.WrappedSize),
-	}
+	b := &batch{after: after, last: after}
 	query, args, scan := selectBatch, []any{r.scope.from, after, limit}, b.scan
 	switch {
 	case r.scope.replaced.reencrypt:

@@ -4,19 +4,20 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/reseal/reseal/crypto"
 )
 
 // selectPacked makes one row of all rows of a batch, whose order is that of the
-// ids: reading row by row takes about as long as rewrapping.
+// ids: reading row by row takes about as long as rewrapping. The master key
+// version is that of the last row.
 func selectPacked(batch string) string {
 	return `
 		SELECT
 			count(*),
-			COALESCE(min(master_key_version), 0),
-			COALESCE(max(master_key_version), 0),
 			COALESCE(max(id), 0),
+			COALESCE(master_key_version, 0),
 			COALESCE(group_concat(id), ''),
 			CAST(COALESCE(group_concat(wrapped || version_id, ''), '') AS BLOB)
 		FROM (` + batch + `)`
@@ -31,67 +32,80 @@ const packedSize = crypto.WrappedSize + len(crypto.ID{})
 // row by row. In that case nothing of the batch was kept.
 func (b *batch) readPacked(m *mover, query string, args []any, workers int) (bool, error) {
 	var n int
-	var least, source, last int64
+	var source, last int64
 	var list string
 	var packed []byte
-	if err := m.t.q.QueryRowContext(m.t.ctx, selectPacked(query), args...).Scan(&n, &least, &source, &last, &list, &packed); err != nil {
+	if err := m.t.q.QueryRowContext(m.t.ctx, selectPacked(query), args...).Scan(&n, &last, &source, &list, &packed); err != nil {
 		return false, err
 	}
 	if n == 0 {
 		return true, nil
 	}
-	if least != source || len(packed) != n*packedSize {
+	if len(packed) != n*packedSize {
 		return false, nil
 	}
-	ids := strings.Split(list, ",")
-	rows := make([]batchRow, n)
-	for i := range rows {
-		id, err := strconv.ParseInt(ids[i], 10, 64)
+	rows := make([]batchRow, 0, n)
+	for digits := range strings.SplitSeq(list, ",") {
+		id, err := strconv.ParseInt(digits, 10, 64)
 		if err != nil {
 			return false, err
 		}
-		rows[i] = batchRow{id: id, source: source}
+		rows = append(rows, batchRow{id: id, source: source})
 	}
 	wraps, ok := m.rewrapPacked(m.source(source), packed, n, workers)
 	if !ok {
 		return false, nil
 	}
+	old := make([]byte, 0, n*crypto.WrappedSize)
 	for i := range n {
-		b.old = append(b.old, packed[i*packedSize:][:crypto.WrappedSize]...)
+		old = append(old, packed[i*packedSize:][:crypto.WrappedSize]...)
 	}
-	b.rows, b.new, b.read, b.last = rows, wraps, n, last
+	b.rows, b.old, b.new, b.read, b.last = rows, old, wraps, n, last
 	return true, nil
 }
 
-// rewrapPacked makes the new wraps of n packed rows, each worker those of a part,
+// packedShare is how many rows a worker takes at once.
+const packedShare = 64
+
+// rewrapPacked makes the new wraps of n packed rows, which the workers share,
 // and reports whether all of them opened.
 func (m *mover) rewrapPacked(from *source, packed []byte, n, workers int) ([]byte, bool) {
+	if from.err != nil {
+		return nil, false
+	}
 	out := make([]byte, n*crypto.WrappedSize)
-	part := func(first, end int) bool {
-		for i := first; i < end; i++ {
-			row := packed[i*packedSize:][:packedSize]
-			var id crypto.ID
-			copy(id[:], row[crypto.WrappedSize:])
-			at := out[i*crypto.WrappedSize : i*crypto.WrappedSize : (i+1)*crypto.WrappedSize]
-			wrap, err := m.rewrap(at, from, id, row[:crypto.WrappedSize])
-			if err != nil || len(wrap) != crypto.WrappedSize {
-				return false
+	var taken atomic.Int64
+	var failed atomic.Bool
+	work := func() {
+		keys, err := crypto.NewMover(from.material, m.wrapper)
+		if err != nil {
+			failed.Store(true)
+			return
+		}
+		defer keys.Close()
+		for !failed.Load() {
+			end := int(taken.Add(packedShare))
+			if end-packedShare >= n {
+				return
 			}
-			copy(at[:crypto.WrappedSize], wrap) // where it is, unless it was made elsewhere
+			for i := end - packedShare; i < min(end, n); i++ {
+				at := out[i*crypto.WrappedSize : i*crypto.WrappedSize : (i+1)*crypto.WrappedSize]
+				row := packed[i*packedSize:][:packedSize]
+				var id crypto.ID
+				copy(id[:], row[crypto.WrappedSize:])
+				wrap, err := m.rewrapWith(keys, at, from, id, row[:crypto.WrappedSize])
+				if err != nil || len(wrap) != crypto.WrappedSize {
+					failed.Store(true)
+					return
+				}
+			}
 		}
-		return true
 	}
-	ok := make([]bool, workers)
 	var all sync.WaitGroup
-	for w := range workers - 1 {
-		all.Go(func() { ok[w] = part(n*w/workers, n*(w+1)/workers) })
+	for range workers - 1 {
+		all.Go(work)
 	}
-	ok[workers-1] = part(n*(workers-1)/workers, n)
+	work()
 	all.Wait()
-	for _, o := range ok {
-		if !o {
-			return nil, false
-		}
-	}
-	return out, true
+	return out, !failed.Load()
 }
