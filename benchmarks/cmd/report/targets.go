@@ -225,6 +225,7 @@ var targets = []target{
 		what: "verify --deep, 1 M versions of 32 B",
 		goal: "at least 150,000 versions a second, memory constant",
 		find: all(under(1e9/150e3, "verify/deep", "1 M"), extra("peak over idle, MB", 64, "verify/deep", "1 M")),
+		note: "SQLite's integrity check, which looks each row up in each index and evaluates each CHECK, takes 19 µs a version on one core, of a store of 100,000, and 27 µs of one of a million, most of it for the names of secrets; that is half of the profile. The other core opens every value and checks every tag and the audit chain meanwhile, in about the same time.",
 	},
 }
 
