@@ -32,10 +32,34 @@ type Event struct {
 
 func (t *tx) audit(e event) { t.events = append(t.events, e) }
 
+const insertEvent = `
+	INSERT INTO reseal_audit_events (seq, at, actor, action, secret, key, detail, mac)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
+
+var insertEvents = manyRows(`
+	INSERT INTO reseal_audit_events (seq, at, actor, action, secret, key, detail, mac)`,
+	`(?, ?, ?, ?, ?, ?, ?, ?)`)
+
 // writeEvents appends the transaction's events to the chain: each MAC covers
 // the one before it, and the state row's tag covers the last.
 func (t *tx) writeEvents() error {
-	for _, e := range t.events {
+	events := t.events
+	for ; len(events) >= bulkRows; events = events[bulkRows:] {
+		if err := t.writeSomeEvents(insertEvents, events[:bulkRows]); err != nil {
+			return err
+		}
+	}
+	for i := range events {
+		if err := t.writeSomeEvents(insertEvent, events[i:i+1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *tx) writeSomeEvents(query string, events []event) error {
+	args := make([]any, 0, 8*len(events))
+	for _, e := range events {
 		detail, err := json.Marshal(e.detail)
 		if err != nil {
 			return err
@@ -56,15 +80,11 @@ func (t *tx) writeEvents() error {
 		if err != nil {
 			return err
 		}
-		if _, err := t.exec(`
-			INSERT INTO reseal_audit_events (seq, at, actor, action, secret, key, detail, mac)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-			ev.Seq, t.now, ev.Actor, ev.Action, ev.Secret, ev.Key, string(detail), mac); err != nil {
-			return err
-		}
+		args = append(args, ev.Seq, t.now, ev.Actor, ev.Action, ev.Secret, ev.Key, string(detail), mac)
 		t.state.auditCount, t.state.auditHead = ev.Seq, mac
 	}
-	return nil
+	_, err := t.exec(query, args...)
+	return err
 }
 
 func (r *keyring) eventRecord(previous []byte, e *Event) []byte {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"fmt"
+	"slices"
 )
 
 // Item is one value for PutMany. Like a Value it cannot be printed.
@@ -74,27 +76,78 @@ const readAheadOf = 256
 
 func (t *tx) putMany(puts []put) ([]PutResult, error) {
 	out := make([]PutResult, 0, len(puts))
-	for at, p := range puts {
-		if err := t.live.Err(); err != nil {
+	if len(puts) >= readAheadOf && t.q == querier(t.s.writer) {
+		defer t.s.roomForBulk()()
+	}
+	for some := range slices.Chunk(puts, readAheadOf) {
+		if err := t.readAhead(some); err != nil {
 			return nil, err
 		}
-		if at%readAheadOf == 0 {
-			if err := t.readAhead(puts[at:min(at+readAheadOf, len(puts))]); err != nil {
+		for len(some) > 0 {
+			plans, err := t.putRun(some)
+			if err != nil {
 				return nil, err
 			}
+			for _, plan := range plans {
+				out = append(out, plan.res)
+			}
+			some = some[len(plans):]
 		}
-		plan, err := t.planPut(p)
-		if err == nil && !plan.res.Replayed {
-			plan.res, err = t.writePut(plan)
-			t.memo.secrets[p.name] = plan.sec
-		}
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, plan.res)
 	}
 	t.memo.holds = true
 	return out, nil
+}
+
+// roomForBulk lets the writer keep more pages for as long as a bulk of writes
+// takes. SQLite's default of 2 MB is less than a thousand values with their
+// indexes, and what has no room is written to the log more than once.
+func (s *Store) roomForBulk() (restore func()) {
+	set := func(kib int) {
+		// Not prepared: SQLite sets this when it compiles the statement. What it
+		// cannot set costs only time.
+		s.writer.Conn.ExecContext(context.Background(), fmt.Sprintf("PRAGMA cache_size = -%d", kib))
+	}
+	set(8 << 10)
+	return func() { set(2 << 10) }
+}
+
+// putRun writes the first of puts, with as many others as may be written
+// together, and returns their plans, at least one.
+func (t *tx) putRun(puts []put) ([]*putPlan, error) {
+	bulk, err := t.planBulk(puts)
+	if err != nil {
+		return nil, err
+	}
+	whole := len(bulk) - len(bulk)%bulkRows
+	if err := t.writeBulk(bulk[:whole]); err != nil {
+		return nil, err
+	}
+	plans := make([]*putPlan, 0, len(bulk)+1)
+	for i, p := range bulk {
+		if i >= whole {
+			if err := t.putPlanned(p.putPlan); err != nil {
+				return nil, err
+			}
+		}
+		plans = append(plans, p.putPlan)
+	}
+	if len(plans) > 0 {
+		return plans, nil
+	}
+	plan, err := t.planPut(puts[0])
+	if err == nil && !plan.res.Replayed {
+		err = t.putPlanned(plan)
+		t.memo.secrets[plan.name] = plan.sec
+	}
+	return append(plans, plan), err
+}
+
+func (t *tx) putPlanned(plan *putPlan) (err error) {
+	if err := t.live.Err(); err != nil {
+		return err
+	}
+	plan.res, err = t.writePut(plan)
+	return err
 }
 
 // readAhead reads and checks the secrets that the next puts name.

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/reseal/reseal/internal/storetest"
@@ -32,7 +34,18 @@ func list(in ...input) (out []store.Item) {
 // make.
 func TestPutManyIsManyPuts(t *testing.T) {
 	description := "of the last"
-	all := append(apps(600),
+	all := slices.Concat(apps(70),
+		// Amid those that are written many at a time.
+		[]input{
+			{name: "app/69", value: []byte("at once")},
+			{name: "tagged", value: []byte("x"), o: store.PutOptions{Tags: map[string]string{"a": "b"}}},
+			{name: "large", value: make([]byte, 40_000)},
+			{name: "app/3", value: []byte("later")},
+		},
+		apps(600)[70:],
+		[]input{{name: "token", value: []byte("x"), o: store.PutOptions{Token: "t"}}, {name: "token", value: []byte("x"), o: store.PutOptions{Token: "t"}}},
+	)
+	all = append(all,
 		input{name: "app/7", value: []byte("again")},
 		input{name: "app/8", value: []byte("pending"), o: store.PutOptions{Label: store.LabelPending, Token: "t"}},
 		input{name: "app/8", value: []byte("pending"), o: store.PutOptions{Label: store.LabelPending, Token: "t"}},
@@ -60,7 +73,7 @@ func TestPutManyIsManyPuts(t *testing.T) {
 	storetest.Diff(t, "results", want, must(many.PutMany(t.Context(), list(all...)))(t))
 	storetest.Diff(t, "transactions", before+1, generation(t, many.Store))
 	storetest.Diff(t, "secrets", must(one.List(t.Context(), store.ListOptions{}))(t), must(many.List(t.Context(), store.ListOptions{}))(t))
-	for _, name := range []string{"app/7", "app/8", "app/9", "other", "purged", "app/599"} {
+	for _, name := range []string{"app/3", "app/7", "app/8", "app/9", "app/69", "app/70", "large", "other", "purged", "tagged", "token", "app/599"} {
 		storetest.Diff(t, name, must(one.Show(t.Context(), name))(t), must(many.Show(t.Context(), name))(t))
 		storetest.Diff(t, name, one.MustGet(t, name), many.MustGet(t, name))
 	}
@@ -105,6 +118,59 @@ func TestPutManyWritesAllOrNothing(t *testing.T) {
 	if res, err := s.PutMany(ctx, nil); res != nil || err != nil {
 		t.Errorf("PutMany of nothing = %v, %v", res, err)
 	}
+}
+
+// One row that SQLite refuses, among those of one statement, leaves nothing, and
+// what was sealed ahead is not written either.
+func TestPutManyThatFailsWhileWritingLeavesNothing(t *testing.T) {
+	s, ctx := resealtest.New(t, &resealtest.Options{Damaged: true}), t.Context()
+	must(s.Raw(t).Exec(`CREATE TRIGGER reseal_teeth BEFORE INSERT ON reseal_labels
+		WHEN NEW.secret IN (SELECT id FROM reseal_secrets WHERE name = 'app/40')
+		BEGIN SELECT RAISE(ABORT, 'no'); END`))(t)
+	storetest.OK(t, store.TrustSchema(ctx, s.Store))
+	before := generation(t, s.Store)
+	if res, err := s.PutMany(ctx, list(apps(300)...)); err == nil || res != nil {
+		t.Errorf("PutMany = %v, %v", res, err)
+	}
+	storetest.Diff(t, "transactions", before, generation(t, s.Store))
+	must(s.Raw(t).Exec(`DROP TRIGGER reseal_teeth`))(t)
+	must(s.PutMany(ctx, list(apps(300)...)))(t)
+	resealtest.Check(t, s.Store)
+	storetest.Diff(t, "value", "value 40", s.MustGet(t, "app/40"))
+}
+
+// endsAfter is a context that ends when it has been asked some times.
+type endsAfter struct {
+	context.Context
+	left atomic.Int64
+}
+
+func (c *endsAfter) Err() error {
+	if c.left.Add(-1) < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+func TestPutManyThatIsCancelledLeavesNothing(t *testing.T) {
+	s := resealtest.New(t, nil)
+	before := generation(t, s.Store)
+	for n := range int64(100) {
+		ctx := &endsAfter{Context: t.Context()}
+		ctx.left.Store(n)
+		_, err := s.PutMany(ctx, list(apps(140)...))
+		if err == nil {
+			if n < 5 {
+				t.Errorf("PutMany asked %d times whether to go on", n)
+			}
+			break
+		}
+		if !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		storetest.Diff(t, "transactions", before, generation(t, s.Store))
+	}
+	storetest.Diff(t, "secrets", 140, len(must(s.List(t.Context(), store.ListOptions{}))(t)))
 }
 
 func TestPutManyTxIsTheCallers(t *testing.T) {

@@ -40,10 +40,15 @@ func (t *tx) writePut(plan *putPlan) (PutResult, error) {
 	if err != nil {
 		return plan.res, err
 	}
+	t.notePut(plan, &v, kv)
+	return plan.res, t.describe(plan.sec, plan.put)
+}
+
+// notePut notes the event and the result of a version that was written.
+func (t *tx) notePut(plan *putPlan, v *newVersion, kv keyVersion) {
 	plan.res.Version, plan.res.Key, plan.res.KeyVersion = v.number, plan.key.name, kv.number
 	t.audit(event{action: "put", secret: plan.sec.name, key: plan.key.name,
 		detail: putDetail{KeyVersion: kv.number, Label: plan.Label, Version: v.number, VersionID: v.versionID.String()}})
-	return plan.res, t.describe(plan.sec, plan.put)
 }
 
 func (t *tx) sealPut(plan *putPlan, kv keyVersion, wrapper *crypto.Key) (newVersion, error) {

@@ -62,6 +62,14 @@ func (set *rowSet) change(r *keyring, kind rowKind, by int64, id []byte, texts .
 	return nil
 }
 
+// add adds another set's rows.
+func (set *rowSet) add(other *rowSet) {
+	subtle.XORBytes(set.digest[:], set.digest[:], other.digest[:])
+	for i, n := range other.counts {
+		set.counts[i] += n
+	}
+}
+
 // storedRows is a rowSet as it lies in the state row. Without a nonce it was
 // never counted.
 type storedRows struct {
