@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"time"
 )
 
@@ -18,7 +17,7 @@ func (s *Store) truncateLog(ctx context.Context) (done bool, err error) {
 	}
 	for range 10 {
 		err := s.onWriter(ctx, func(q querier, _ *sql.Conn) error {
-			done, err = tryTruncateLog(context.WithoutCancel(ctx), q, s.opts.BusyTimeout)
+			done, err = tryTruncateLog(context.WithoutCancel(ctx), q)
 			return err
 		})
 		if done || err != nil {
@@ -33,17 +32,9 @@ func (s *Store) truncateLog(ctx context.Context) (done bool, err error) {
 	return false, nil
 }
 
-// tryTruncateLog does not wait. That a reader prevents it is an answer in the
-// row, not an error.
-func tryTruncateLog(ctx context.Context, q querier, timeout time.Duration) (done bool, err error) {
-	if _, err := pragma(ctx, q, "busy_timeout = 0"); err != nil {
-		return false, err
-	}
-	defer func() {
-		if _, perr := pragma(ctx, q, fmt.Sprintf("busy_timeout = %d", timeout.Milliseconds())); err == nil {
-			err = perr
-		}
-	}()
+// tryTruncateLog does not wait, on a connection without a busy timeout. That a
+// reader prevents it is an answer in the row, not an error.
+func tryTruncateLog(ctx context.Context, q querier) (done bool, err error) {
 	var busy, pages, moved int64
 	err = q.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &moved)
 	return busy == 0, err

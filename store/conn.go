@@ -214,6 +214,12 @@ func sqlError(err error) error {
 	return err
 }
 
+// isBusy reports whether another connection has the lock.
+func isBusy(err error) bool {
+	var se *sqlite.Error
+	return errors.As(err, &se) && se.Code()&0xff == codeBusy
+}
+
 // fromSQLite reports whether an error came from SQLite.
 func fromSQLite(err error) bool {
 	var se *sqlite.Error

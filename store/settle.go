@@ -43,8 +43,7 @@ func (s *Store) settle(ctx context.Context, scrub bool) (Settled, error) {
 // rebuild writes the whole file anew, without its free pages.
 func (s *Store) rebuild(ctx context.Context) error {
 	return s.onWriter(ctx, func(_ querier, conn *sql.Conn) error {
-		_, err := conn.ExecContext(ctx, "VACUUM")
-		return err
+		return s.untilFree(ctx, func() error { _, err := conn.ExecContext(ctx, "VACUUM"); return err })
 	})
 }
 

@@ -146,7 +146,11 @@ func openFile(ctx context.Context, path string, opts *Options, cred *Credential)
 		s.Close()
 		return nil, pathError(sqlError(err))
 	}
-	if err := s.prepare(ctx, s.writer, cred); err != nil {
+	err = s.prepare(ctx, s.writer, cred)
+	if err == nil {
+		_, err = pragma(ctx, s.writer, "busy_timeout = 0") // from now on untilFree waits
+	}
+	if err != nil {
 		s.Close()
 		return nil, sqlError(err)
 	}

@@ -80,7 +80,7 @@ func (s *Store) exclusively(ctx context.Context, fn func(querier) error) error {
 // another process's lock.
 func (s *Store) immediately(ctx context.Context, q querier, conn *sql.Conn, fn func(querier) error) error {
 	free := context.WithoutCancel(ctx)
-	if _, err := q.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+	if err := s.untilFree(ctx, func() error { _, err := q.ExecContext(ctx, "BEGIN IMMEDIATE"); return err }); err != nil {
 		q.ExecContext(free, "ROLLBACK") // cancelled just after it began
 		return err
 	}
@@ -100,6 +100,28 @@ func (s *Store) immediately(ctx context.Context, q querier, conn *sql.Conn, fn f
 	_, err := q.ExecContext(free, "COMMIT")
 	committed = err == nil
 	return err
+}
+
+// tryEvery is how often a writer tries to get the file's lock from another
+// process. SQLite's own handler soon tries ten times a second only, and misses
+// the pauses of a process that writes batch after batch.
+const tryEvery = time.Millisecond
+
+// untilFree begins a transaction as soon as no other process writes, for as long
+// as ctx lives and BusyTimeout lasts. On a host's connection it is SQLite that
+// waits, for as long as the host has said.
+func (s *Store) untilFree(ctx context.Context, begin func() error) error {
+	for began := time.Now(); ; {
+		err := begin()
+		if !s.own || !isBusy(err) || time.Since(began) >= s.opts.BusyTimeout {
+			return err
+		}
+		select {
+		case <-time.After(tryEvery):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // guarded runs fn with secure_delete on, for connections that are not the
@@ -373,7 +395,9 @@ func (s *Store) snapshot(ctx context.Context, fn func(querier) error) error {
 // host that gave its own database to New begins its own transactions.
 func (s *Store) Update(ctx context.Context, fn func(*sql.Tx) error) error {
 	return s.onWriter(ctx, func(_ querier, conn *sql.Conn) error {
-		sqlTx, end, err := beginUpdate(ctx, conn)
+		var sqlTx *sql.Tx
+		var end func()
+		err := s.untilFree(ctx, func() (err error) { sqlTx, end, err = beginUpdate(ctx, conn); return err })
 		if err != nil {
 			return err
 		}
