@@ -2,10 +2,13 @@ package benchmarks
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"fmt"
 	"sync"
 	"sync/atomic"
+
+	"golang.org/x/crypto/chacha20poly1305"
 
 	"github.com/reseal/reseal/store"
 )
@@ -22,9 +25,10 @@ func secretCases() []Case {
 		{ID: "store/hot", Title: "the newest value, of a handle", Sides: []Side{hotSide(true), hotSide(false)}},
 		{ID: "store/put", Title: "put 1 KiB, durable", Sides: []Side{rawPut(), putSide(1)}},
 		{ID: "store/put/8", Title: "put 1 KiB, durable, eight at once", Sides: []Side{putSide(1), putSide(8)}},
+		{ID: "store/put/caller", Title: "put 1 KiB in a durable transaction with a row of the caller's", Sides: []Side{rawPutCaller(), putCaller()}},
 		{ID: "store/put/bulk", Title: "put 1,000 secrets of 1 KiB in one transaction", Per: "secret", Sides: []Side{rawBulk(), putManySide(), putTxSide()}},
-		{ID: "store/list", Title: "list 1,000 secrets, wraps opened", Per: "list", Sides: []Side{listSide()}},
-		{ID: "store/set-key", Title: "set-key, one version", Sides: []Side{setKeySide()}},
+		{ID: "store/list", Title: "list 1,000 secrets, wraps opened", Per: "list", Sides: []Side{rawList(), listSide()}},
+		{ID: "store/set-key", Title: "set-key, one version", Sides: []Side{rawSetKey(), setKeySide()}},
 	}
 }
 
@@ -215,6 +219,76 @@ func putSide(workers int) Side {
 	}}
 }
 
+// callersTable is a host application's own.
+const callersTable = `CREATE TABLE account (id INTEGER PRIMARY KEY, name TEXT NOT NULL, created_at INTEGER NOT NULL) STRICT`
+
+const callersInsert = `INSERT INTO account (name, created_at) VALUES (?, ?)`
+
+// rawPutCaller inserts sealed bytes, made before, with the caller's row.
+func rawPutCaller() Side {
+	return Side{Name: "INSERT, no cipher", Open: func(ctx context.Context, dir string) (*Work, error) {
+		r, err := openRaw(ctx, dir)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := r.conn.ExecContext(ctx, callersTable); err != nil {
+			return nil, err
+		}
+		sealed, wrapped, err := r.seal(make([]byte, valueSize))
+		at := 0
+		return timed(func(ctx context.Context, n int) error {
+			for range n {
+				if err := r.putWith(ctx, secretName(at), sealed, wrapped); err != nil {
+					return err
+				}
+				at++
+			}
+			return nil
+		}, r.close), err
+	}}
+}
+
+func (r *rawStore) putWith(ctx context.Context, name string, sealed, wrapped []byte) error {
+	tx, err := r.conn.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if _, err := tx.ExecContext(ctx, callersInsert, name, len(sealed)); err != nil {
+		return err
+	}
+	if _, err := tx.StmtContext(ctx, r.insert).ExecContext(ctx, name, sealed, wrapped); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+func putCaller() Side {
+	return Side{Name: "reseal, PutTx", Open: func(ctx context.Context, dir string) (*Work, error) {
+		s, err := newStore(ctx, dir)
+		if err != nil {
+			return nil, err
+		}
+		err = s.Update(ctx, func(tx *sql.Tx) error { _, err := tx.ExecContext(ctx, callersTable); return err })
+		value, at := make([]byte, valueSize), 0
+		return timed(func(ctx context.Context, n int) error {
+			for range n {
+				if err := s.Update(ctx, func(tx *sql.Tx) error {
+					if _, err := tx.ExecContext(ctx, callersInsert, secretName(at), len(value)); err != nil {
+						return err
+					}
+					_, err := s.PutTx(ctx, tx, secretName(at), value, nil)
+					return err
+				}); err != nil {
+					return err
+				}
+				at++
+			}
+			return nil
+		}, s.Close), err
+	}}
+}
+
 // rawBulk inserts sealed bytes, made before, in one transaction a sample.
 func rawBulk() Side {
 	return Side{Name: "INSERT, no cipher", N: 1000, Open: func(ctx context.Context, dir string) (*Work, error) {
@@ -269,6 +343,49 @@ func putTxSide() Side {
 	}}
 }
 
+// rawList reads the names and opens the wraps.
+func rawList() Side {
+	return Side{Name: "SELECT and XChaCha20-Poly1305", Open: func(ctx context.Context, dir string) (*Work, error) {
+		r, err := openRaw(ctx, dir)
+		if err != nil {
+			return nil, err
+		}
+		if err := r.fill(ctx, 0, 1000, make([]byte, valueSize)); err != nil {
+			return nil, err
+		}
+		list, err := r.conn.PrepareContext(ctx, `SELECT name, wrapped FROM secrets ORDER BY name`)
+		return timed(func(ctx context.Context, n int) error {
+			for range n {
+				if err := r.list(ctx, list); err != nil {
+					return err
+				}
+			}
+			return nil
+		}, r.close), err
+	}}
+}
+
+func (r *rawStore) list(ctx context.Context, list *sql.Stmt) error {
+	rows, err := list.QueryContext(ctx)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var names []string
+	for rows.Next() {
+		var name string
+		var wrapped []byte
+		if err := rows.Scan(&name, &wrapped); err != nil {
+			return err
+		}
+		if _, err := openWith(r.kek, wrapped); err != nil {
+			return err
+		}
+		names = append(names, name)
+	}
+	return rows.Err()
+}
+
 func listSide() Side {
 	return Side{Name: "reseal", Open: func(ctx context.Context, dir string) (*Work, error) {
 		s, err := filledStore(ctx, dir, 1000, valueSize)
@@ -284,6 +401,46 @@ func listSide() Side {
 			return nil
 		}, s.Close), nil
 	}}
+}
+
+// rawSetKey wraps a data key under another key and writes that, durably.
+func rawSetKey() Side {
+	return Side{Name: "SELECT, XChaCha20-Poly1305 and UPDATE", Open: func(ctx context.Context, dir string) (*Work, error) {
+		r, err := openRaw(ctx, dir)
+		if err != nil {
+			return nil, err
+		}
+		if err := r.fill(ctx, 0, 1, make([]byte, valueSize)); err != nil {
+			return nil, err
+		}
+		update, err := r.conn.PrepareContext(ctx, `UPDATE secrets SET wrapped = ? WHERE name = ?`)
+		return timed(func(ctx context.Context, n int) error {
+			for range n {
+				if err := r.setKey(ctx, update, secretName(0)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}, r.close), err
+	}}
+}
+
+func (r *rawStore) setKey(ctx context.Context, update *sql.Stmt, name string) error {
+	var sealed, wrapped []byte
+	if err := r.get.QueryRowContext(ctx, name).Scan(&sealed, &wrapped); err != nil {
+		return err
+	}
+	dek, err := openWith(r.kek, wrapped)
+	if err != nil {
+		return err
+	}
+	next := make([]byte, chacha20poly1305.KeySize)
+	rand.Read(next)
+	if r.kek, err = chacha20poly1305.NewX(next); err != nil {
+		return err
+	}
+	_, err = update.ExecContext(ctx, sealWith(r.kek, dek), name)
+	return err
 }
 
 // setKeySide moves a secret to and fro between two keys.

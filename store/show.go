@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"slices"
 
@@ -25,11 +26,14 @@ func (s *Store) Show(ctx context.Context, name string) (*SecretInfo, error) {
 		if err != nil {
 			return err
 		}
-		keys, err := s.keyTable(ctx, q)
+		l, err := s.newLister(ctx, q)
 		if err != nil {
 			return err
 		}
-		info, err = s.secretInfo(ctx, q, sec, keys)
+		if err := l.read([]*secret{sec}); err != nil {
+			return err
+		}
+		info, err = l.info(sec)
 		return err
 	})
 	return info, err
@@ -53,7 +57,7 @@ type ListOptions struct {
 func (s *Store) List(ctx context.Context, o ListOptions) ([]SecretInfo, error) {
 	var out []SecretInfo
 	err := s.snapshot(ctx, func(q querier) error {
-		keys, err := s.keyTable(ctx, q)
+		l, err := s.newLister(ctx, q)
 		if err != nil {
 			return err
 		}
@@ -62,8 +66,8 @@ func (s *Store) List(ctx context.Context, o ListOptions) ([]SecretInfo, error) {
 				return err
 			}
 		}
-		if err := s.eachSecret(ctx, q, o, func(sec *secret) error {
-			info, err := s.secretInfo(ctx, q, sec, keys)
+		if err := l.each(o, func(sec *secret) error {
+			info, err := l.info(sec)
 			if errors.Is(err, ErrDamaged) || errors.Is(err, ErrKeyUnavailable) {
 				info.Damage, info.Authenticated, err = err.Error(), false, nil
 			}
@@ -77,9 +81,9 @@ func (s *Store) List(ctx context.Context, o ListOptions) ([]SecretInfo, error) {
 	return out, err
 }
 
-// eachSecret calls fn for the chosen secrets by name, a page at a time, so that
-// no statement is open while fn runs its own.
-func (s *Store) eachSecret(ctx context.Context, q querier, o ListOptions, fn func(*secret) error) error {
+// each calls fn for the chosen secrets by name. It reads them a page at a time, so
+// that no statement is open while fn runs its own.
+func (l *lister) each(o ListOptions, fn func(*secret) error) error {
 	const page = 256
 	after, left := o.After, o.Limit
 	for {
@@ -88,7 +92,7 @@ func (s *Store) eachSecret(ctx context.Context, q querier, o ListOptions, fn fun
 			n = min(page, left)
 		}
 		var batch []*secret
-		rows, err := q.QueryContext(ctx, selectSecret+`
+		rows, err := l.q.QueryContext(l.ctx, selectSecret+`
 			WHERE s.id IN (
 				SELECT s.id
 				FROM reseal_secrets AS s
@@ -110,8 +114,11 @@ func (s *Store) eachSecret(ctx context.Context, q querier, o ListOptions, fn fun
 		if err := scanSecrets(rows, func(sec *secret) error { batch = append(batch, sec); return nil }); err != nil {
 			return err
 		}
+		if err := l.read(batch); err != nil {
+			return err
+		}
 		for _, sec := range batch {
-			if err := errors.Join(ctx.Err(), fn(sec)); err != nil {
+			if err := errors.Join(l.ctx.Err(), fn(sec)); err != nil {
 				return err
 			}
 		}
@@ -139,57 +146,131 @@ func (s *Store) keyTable(ctx context.Context, q querier) (keyTable, error) {
 	return table, err
 }
 
-func (s *Store) secretInfo(ctx context.Context, q querier, sec *secret, keys keyTable) (*SecretInfo, error) {
+// lister gathers what there is to tell of secrets, in one snapshot.
+type lister struct {
+	s        *Store
+	ctx      context.Context
+	q        querier
+	keys     keyTable
+	about    map[int64]*about    // by row of the secret, of those that were read last
+	checked  map[*masterKey]bool // whose records are as they should be
+	wrappers map[int64]*crypto.Key
+}
+
+// about is what the tables have of a secret besides its record.
+type about struct {
+	description string
+	updatedAt   int64
+	tags        map[string]string
+	versions    []dataKey
+}
+
+func (s *Store) newLister(ctx context.Context, q querier) (*lister, error) {
+	keys, err := s.keyTable(ctx, q)
+	return &lister{s: s, ctx: ctx, q: q, keys: keys, checked: map[*masterKey]bool{}, wrappers: map[int64]*crypto.Key{}}, err
+}
+
+// read reads what there is of some secrets, in one statement for each table.
+func (l *lister) read(secrets []*secret) error {
+	ids := make([]int64, len(secrets))
+	l.about = make(map[int64]*about, len(secrets))
+	for i, sec := range secrets {
+		ids[i] = sec.row
+		l.about[sec.row] = &about{tags: map[string]string{}}
+	}
+	list, err := json.Marshal(ids)
+	if err != nil {
+		return err
+	}
+	for query, row := range map[string]func(*sql.Rows) error{
+		`SELECT id, description, updated_at FROM reseal_secrets WHERE id IN (SELECT value FROM json_each(?))`: func(rows *sql.Rows) error {
+			var of, updatedAt int64
+			var description string
+			err := rows.Scan(&of, &description, &updatedAt)
+			if a := l.about[of]; a != nil {
+				a.description, a.updatedAt = description, updatedAt
+			}
+			return err
+		},
+		`SELECT secret, key, value FROM reseal_tags WHERE secret IN (SELECT value FROM json_each(?))`: func(rows *sql.Rows) error {
+			var of int64
+			var key, value string
+			err := rows.Scan(&of, &key, &value)
+			if a := l.about[of]; a != nil {
+				a.tags[key] = value
+			}
+			return err
+		},
+		`SELECT ` + dataKeyColumns + `, v.secret FROM ` + dataKeyTables + `
+		WHERE v.secret IN (SELECT value FROM json_each(?))
+		ORDER BY v.secret, v.number`: func(rows *sql.Rows) error {
+			var of int64
+			var d dataKey
+			err := d.scan(rows, &of)
+			if a := l.about[of]; a != nil {
+				a.versions = append(a.versions, d)
+			}
+			return err
+		},
+	} {
+		rows, err := l.q.QueryContext(l.ctx, query, string(list))
+		if err != nil {
+			return err
+		}
+		if err := eachRow(rows, row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func eachRow(rows *sql.Rows, fn func(*sql.Rows) error) error {
+	defer rows.Close()
+	for rows.Next() {
+		if err := fn(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// info tells of a secret that was read.
+func (l *lister) info(sec *secret) (*SecretInfo, error) {
+	a := l.about[sec.row]
 	info := &SecretInfo{
 		Name:          sec.name,
 		ConfiguredKey: sec.keyName,
 		CreatedAt:     fromMillis(sec.createdAt),
 		DeletedAt:     fromMillis(sec.deletedAt),
 		PurgeAt:       fromMillis(sec.purgeAt),
-		Authenticated: s.keys != nil,
+		Authenticated: l.s.keys != nil,
 	}
-	if s.keys != nil {
-		if err := s.keys.checkSecret(sec); err != nil {
+	if l.s.keys != nil {
+		if err := l.s.keys.checkSecret(sec); err != nil {
 			return info, err
 		}
 	}
-	var updatedAt int64
-	if err := q.QueryRowContext(ctx, `
-		SELECT description, updated_at
-		FROM reseal_secrets
-		WHERE id = ?`, sec.row).Scan(&info.Description, &updatedAt); err != nil {
-		return info, err
-	}
-	info.UpdatedAt = fromMillis(updatedAt)
-	var err error
-	if info.Tags, err = loadTags(ctx, q, sec.row); err != nil {
-		return info, err
-	}
+	info.Description, info.UpdatedAt, info.Tags = a.description, fromMillis(a.updatedAt), a.tags
 	if l, ok := sec.label(LabelCurrent); ok {
 		info.CurrentVersion = l.number
 	}
-	return info, s.addVersions(ctx, q, info, sec, keys)
+	return info, l.addVersions(info, sec, a.versions)
 }
 
-func (s *Store) addVersions(ctx context.Context, q querier, info *SecretInfo, sec *secret, keys keyTable) error {
-	versions, err := loadDataKeys(ctx, q, sec.row)
-	if err != nil {
-		return err
-	}
+func (l *lister) addVersions(info *SecretInfo, sec *secret, versions []dataKey) error {
+	s := l.s
 	if s.keys != nil && int64(len(versions)) != sec.versionCount {
 		return &Error{Op: "show", Secret: sec.name, ConfiguredKey: sec.keyName, Err: ErrDamaged,
 			Detail: plural(sec.versionCount, "version") + " expected, " + plural(int64(len(versions)), "version") + " found", Remedy: "reseal explain " + sec.name}
 	}
-	var checked *masterKey
 	for _, d := range versions {
 		v := VersionInfo{Version: d.number, Labels: sec.labelsOf(d.row), CreatedAt: fromMillis(d.createdAt), Token: d.token}
-		if k := keys[d.keyVersion]; k != nil {
+		if k := l.keys[d.keyVersion]; k != nil {
 			kv, _ := k.byRow(d.keyVersion)
 			v.EffectiveKey, v.EffectiveKeyVersion, v.Behind = k.name, kv.number, kv.number != k.primary
-			if err := s.proveWrap(ctx, q, sec, d, k, kv, checked); err != nil {
+			if err := l.proveWrap(sec, d, k, kv); err != nil {
 				return err
 			}
-			checked = k
 		} else if s.keys != nil {
 			return &Error{Op: "show", Secret: sec.name, Version: d.number, Labels: v.Labels, ConfiguredKey: sec.keyName, Err: ErrDamaged,
 				Detail: "its data key, or the master key version that wraps it, is missing", Remedy: "reseal explain " + sec.name}
@@ -207,35 +288,53 @@ func (s *Store) addVersions(ctx context.Context, q querier, info *SecretInfo, se
 	if s.keys == nil || slices.Contains(info.EffectiveKeys, sec.keyName) {
 		return nil
 	}
-	k, err := loadKey(ctx, q, sec.keyRow.Int64) // nothing is under it
+	k, err := loadKey(l.ctx, l.q, sec.keyRow.Int64) // nothing is under it
 	if err != nil {
 		return err
 	}
 	return s.keys.checkKey(k)
 }
 
-// proveWrap checks the master key's record, unless it is the one checked last,
-// and opens the wrap of a data key, so that what Show says of both is what they
-// are. A sealed store cannot.
-func (s *Store) proveWrap(ctx context.Context, q querier, sec *secret, d dataKey, k *masterKey, kv keyVersion, checked *masterKey) error {
-	if s.keys == nil {
+// proveWrap checks the master key's record and opens the wrap of a data key, so
+// that what Show says of both is what they are. A sealed store cannot.
+func (l *lister) proveWrap(sec *secret, d dataKey, k *masterKey, kv keyVersion) error {
+	if l.s.keys == nil {
 		return nil
 	}
-	var err error
-	var wrapper *crypto.Key
-	if k != checked {
-		err = s.keys.checkKey(k)
-	}
+	place := crypto.AppendDataKeyContext(nil, l.s.keys.storeID, d.versionID, k.id, kv.number)
+	wrapper, err := l.wrapper(k, kv)
 	if err == nil {
-		wrapper, err = s.keys.unwrap(ctx, q, k, kv, true)
+		err = wrapper.CheckWrap(d.wrapped, place)
 	}
-	if err == nil {
-		err = wrapper.CheckWrap(d.wrapped, crypto.AppendDataKeyContext(nil, s.keys.storeID, d.versionID, k.id, kv.number))
+	if errors.Is(err, crypto.ErrCleared) { // destroyed meanwhile, and still there in this snapshot
+		delete(l.wrappers, kv.row)
+		if wrapper, err = l.wrapper(k, kv); err == nil {
+			err = wrapper.CheckWrap(d.wrapped, place)
+		}
 	}
 	if err != nil {
-		return s.versionError("show", sec, &d, k, kv, err)
+		return l.s.versionError("show", sec, &d, k, kv, err)
 	}
 	return nil
+}
+
+// wrapper returns what opens the wraps under a master key version, whose record
+// and wrap were checked in this snapshot.
+func (l *lister) wrapper(k *masterKey, kv keyVersion) (*crypto.Key, error) {
+	if !l.checked[k] {
+		if err := l.s.keys.checkKey(k); err != nil {
+			return nil, err
+		}
+		l.checked[k] = true
+	}
+	if w := l.wrappers[kv.row]; w != nil {
+		return w, nil
+	}
+	w, err := l.s.keys.unwrap(l.ctx, l.q, k, kv, true)
+	if err == nil {
+		l.wrappers[kv.row] = w
+	}
+	return w, err
 }
 
 func loadTags(ctx context.Context, q querier, secretRow int64) (map[string]string, error) {

@@ -403,6 +403,9 @@ func (s *Store) Update(ctx context.Context, fn func(*sql.Tx) error) error {
 		}
 		defer end()
 		if s.own {
+			// Before the caller changes anything: what is found now the verbs need not
+			// look for again, and what is wrong they tell.
+			s.newTx(ctx, s.writer).sameSchema()
 			s.updating.Store(sqlTx)
 			defer s.updating.Store(nil)
 		}
