@@ -23,8 +23,8 @@ import (
 
 // The sweep that docs/reliability.md tells of kills at every call:
 //
-//	go test ./store -run TestKilledAtAnyWriteToDisk -act-kill-every 1 -timeout 90m -v
-var actKillEvery = flag.Int("act-kill-every", 40, "TestKilledAtAnyWriteToDisk kills at every so many system calls")
+//	go test ./store -run KilledAtAnyWriteToDisk -act-kill-every 1 -timeout 90m -v
+var actKillEvery = flag.Int("act-kill-every", 40, "TestKilledAtAnyWriteToDisk and TestVerbsKilledAtAnyWriteToDisk kill at every so many system calls")
 
 // diskCalls are the system calls that change what is on the disk.
 const diskCalls = "pwrite64,write,fsync,fdatasync,unlink,unlinkat,ftruncate,truncate,rename,renameat,renameat2,linkat"
@@ -69,7 +69,7 @@ func openActed(ctx context.Context, path string) (*store.Store, error) {
 }
 
 func findDeed(name string) deed {
-	all := slices.Concat(acts(), bareActs(), splitActs())
+	all := slices.Concat(acts(), verbs(), splitVerbs(), bareActs(), splitActs())
 	return all[slices.IndexFunc(all, func(a deed) bool { return a.name == name })]
 }
 
@@ -223,6 +223,7 @@ func makeActStore(t *testing.T) actStore {
 	must(s.Delete(ctx, "deleted", 7*oneDay))(t)
 	must(s.ScheduleKeyDeletion(ctx, "going", 7*oneDay))(t)
 	must(s.AddSlot(ctx, must(store.NewKeyFile(actKeyFile(a.path)))(t), "second"))(t)
+	makeVictims(t, s)
 	for _, name := range []string{"purged 1", "deleted 1"} {
 		delete(a.values, name)
 	}
@@ -322,11 +323,12 @@ func (a actStore) opensByFile(ctx context.Context, act deed, path string) error 
 	return s.Close()
 }
 
-// sweep kills the act at every so many of its calls that change the disk.
-func (a actStore) sweep(t *testing.T, act deed, every int) (kills int, acknowledged int, wrong []string) {
+// sweep kills the act at every so many of its calls that change the disk,
+// beginning somewhere among the first so many.
+func (a actStore) sweep(t *testing.T, act deed, every, begin int) (kills int, acknowledged int, wrong []string) {
 	t.Helper()
 	all := tracedCalls(t, diskCalls, "act", act.name, a.copy(t))
-	for i := 0; i < len(all); i += every {
+	for i := begin % min(every, len(all)); i < len(all); i += every {
 		path := a.copy(t)
 		said, ended := killedAt(t, all[i], "act", act.name, path)
 		if ended {
@@ -350,7 +352,7 @@ func TestKilledAtAnyWriteToDisk(t *testing.T) {
 	total := 0
 	for _, act := range acts() {
 		t.Run(act.name, func(t *testing.T) {
-			kills, acknowledged, wrong := a.sweep(t, act, *actKillEvery)
+			kills, acknowledged, wrong := a.sweep(t, act, *actKillEvery, 0)
 			for _, w := range wrong {
 				t.Error(w)
 			}
@@ -406,7 +408,7 @@ func TestKillSweepFindsActsInTwoSteps(t *testing.T) {
 			if err := a.violation(t.Context(), act, path, ""); err != nil {
 				t.Fatalf("without a kill: %v", err)
 			}
-			kills, _, wrong := a.sweep(t, act, 1)
+			kills, _, wrong := a.sweep(t, act, 1, 0)
 			if len(wrong) == 0 {
 				t.Errorf("%d kills, and nothing was wrong", kills)
 				return

@@ -76,7 +76,7 @@ func TestKillSweepFindsReencryptionInTwoTransactions(t *testing.T) {
 			if err := a.violation(t.Context(), act, path, ""); err != nil {
 				t.Fatalf("without a kill: %v", err)
 			}
-			kills, _, wrong := a.sweep(t, act, 1)
+			kills, _, wrong := a.sweep(t, act, 1, 0)
 			if found := len(wrong) > 0; kills == 0 || found != (i == 1) {
 				t.Errorf("%d kills, %d wrong: %v", kills, len(wrong), wrong)
 			}
