@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -80,6 +81,22 @@ func (q *putQueue) withdraw(w *waitingPut) bool {
 	return true
 }
 
+// gather lets the goroutines that can run do so for as long as that adds puts:
+// those whose puts were just written often have the next at hand, and would come
+// a moment too late to be written with the others.
+func (q *putQueue) gather() {
+	for had := -1; ; {
+		q.mu.Lock()
+		n := len(q.waiting)
+		q.mu.Unlock()
+		if n <= had {
+			return
+		}
+		had = n
+		runtime.Gosched()
+	}
+}
+
 // take takes the first puts out of the queue.
 func (q *putQueue) take() []*waitingPut {
 	q.mu.Lock()
@@ -128,6 +145,7 @@ func (s *Store) leadPuts(own *waitingPut) {
 		return
 	default:
 	}
+	s.puts.gather()
 	left, panics := s.puts.take(), true
 	defer func() {
 		if panics { // own's caller is told so, and nobody may write it later
@@ -197,7 +215,14 @@ func (s *Store) writeOne(w *waitingPut) error {
 // error and does not concern the others. If anything else fails nothing is
 // written; begun says that the lock was had, and that each may be tried by itself.
 func (s *Store) writePuts(ctx context.Context, group []*waitingPut) (begun bool, err error) {
+	puts := make([]put, len(group))
+	for i, w := range group {
+		puts[i] = w.put
+	}
 	return s.writeLocked(ctx, func(t *tx) error {
+		if err := t.readAhead(puts); err != nil {
+			return err
+		}
 		for _, w := range group {
 			if err := t.putOneOf(w); err != nil {
 				return err
@@ -225,6 +250,7 @@ func (t *tx) putOneOf(w *waitingPut) error {
 		return nil
 	}
 	w.res, err = t.writePut(plan)
+	t.memo.secrets[w.name] = plan.sec
 	return err
 }
 
