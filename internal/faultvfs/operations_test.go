@@ -65,7 +65,7 @@ func secretOperations() []*operation {
 		{name: "put many", run: func(ctx ctxT, s st, _ string) error {
 			return storetest.Err(s.PutMany(ctx, []store.Item{
 				store.NewItem("app/db", []byte("six"), nil),
-				store.NewItem("new/large", make([]byte, 10_000), &store.PutOptions{Token: "t", Tags: map[string]string{"k": "v"}}),
+				store.NewItem("new/many", make([]byte, 10_000), &store.PutOptions{Token: "t", Tags: map[string]string{"k": "v"}}),
 				store.NewItem("app/mail", []byte("three"), nil),
 				store.NewItem("app/db", []byte("seven"), &store.PutOptions{Label: store.LabelPending}),
 			}))

@@ -26,9 +26,10 @@ var crashes = flag.Int("crashes", 60, "how many states after a power loss TestPo
 
 // stage is a moment that was acknowledged: what the store is from then on.
 type stage struct {
-	state []string
-	parts bool // what leads to the next stage is several transactions
-	next  string
+	state   []string
+	parts   bool // what leads to the next stage is several transactions
+	between []string
+	next    string
 }
 
 // course runs operations one after the other on a store in a folder, which is
@@ -43,8 +44,9 @@ func course(t testing.TB, folder string, names []string) (*faultvfs.Log, []stage
 		for i, name := range names {
 			state, err := dump(ctx, s)
 			storetest.OK(t, err)
-			stages = append(stages, stage{state, operationNamed(name).parts, name})
-			if err := operationNamed(name).run(ctx, s, folder); err != nil {
+			o := operationNamed(name)
+			stages = append(stages, stage{state, o.parts, o.between, name})
+			if err := o.run(ctx, s, folder); err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
 			log.Ack()
@@ -72,7 +74,7 @@ func fits(stages []stage, acks int, got []string) error {
 	if acks+1 == len(stages) {
 		return errors.New("what was acknowledged is not there: " + difference(now.state, got))
 	}
-	o := operation{before: now.state, result: stages[acks+1].state, parts: now.parts}
+	o := operation{before: now.state, result: stages[acks+1].state, parts: now.parts, between: now.between}
 	if err := o.judge(got, context.Canceled); err != nil {
 		return fmt.Errorf("before %s was acknowledged: %w", now.next, err)
 	}
@@ -110,8 +112,8 @@ func TestPowerLoss(t *testing.T) {
 	}
 	base := baseStore(t)
 	for _, names := range [][]string{
-		{"put", "put new", "label", "set-key", "put twice in a transaction", "tag", "key rotate", "prune", "restore", "key create", "delete", "purge", "key destroy-version", "unseal add"},
-		{"put", "rotate from key to key", "put new", "rotate to the newest version", "backup", "sweep", "put", "rotate root", "rotate fast and scrub", "label", "put"},
+		{"put", "put new", "rotate value", "put many", "label", "set-key", "put twice in a transaction", "tag", "key rotate", "key enable", "prune", "restore", "key create", "delete", "purge", "key destroy-version", "unseal add", "prune all"},
+		{"put", "rotate to the newest version", "put new", "reencrypt to the newest version", "backup", "sweep", "rotate fast and scrub", "put", "rotate from key to key", "rotate root", "put many", "label", "put"},
 	} {
 		t.Run(names[1], func(t *testing.T) {
 			folder := base.in(t)
