@@ -26,7 +26,7 @@ type operation struct {
 	reads   bool     // changes nothing that is dumped
 	parts   bool     // is several transactions, each whole
 	between []string // what is so between them only
-	anew    bool     // writes the whole file anew
+	anew    bool     // copies all of the file, or writes it anew
 	bare    bool     // opens or makes the store itself: run gets none
 	spoil   string   // damages the store first, as SQL
 	from    func(t testing.TB) files
@@ -220,7 +220,7 @@ func wholeOperations() []*operation {
 			}
 			return err
 		}},
-		{name: "backup", reads: true, after: backupIsWhole, run: func(ctx ctxT, s st, folder string) error {
+		{name: "backup", reads: true, anew: true, after: backupIsWhole, run: func(ctx ctxT, s st, folder string) error {
 			return storetest.Err(s.Backup(ctx, filepath.Join(folder, backupName)))
 		}},
 		{name: "verify", reads: true, run: func(ctx ctxT, s st, _ string) error {
@@ -373,7 +373,7 @@ func backupIsWhole(t testing.TB, folder string, err error) error {
 	defer s.Close()
 	report, err := s.Verify(ctx, store.VerifyOptions{Deep: true})
 	if err == nil && !report.OK {
-		err = store.ErrDamaged
+		err = errFound
 	}
 	return err
 }
