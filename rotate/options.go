@@ -78,8 +78,9 @@ type Options struct {
 	// no limit.
 	Rate int
 
-	// Fast reads and rewraps one batch ahead on a second core. It applies to
-	// Key and OlderThan.
+	// Fast rests only if Pause says so, and prepares batches on two cores. With
+	// Key and OlderThan the next batch is prepared while one is written, on one
+	// core otherwise.
 	Fast bool
 
 	// Scrub rebuilds the file at the end (VACUUM), so that no old wrap is left

@@ -17,9 +17,9 @@ const maxFailures = 1000
 func (r *run) pass() error {
 	r.report.Failures, r.report.Failed = nil, 0
 	before := r.report.Moved
-	steps := r.gentle
-	if r.o.Fast && r.job.ByVersion() {
-		steps = r.fast
+	steps := r.secrets
+	if r.job.ByVersion() {
+		steps = r.dataKeys
 	}
 	if err := steps(); err != nil {
 		return err
@@ -42,14 +42,14 @@ func (r *run) pass() error {
 	return ErrIncomplete
 }
 
-// gentle takes one batch after the other, each whole in its transaction.
-func (r *run) gentle() error {
+// secrets moves whole secrets, each batch whole in its transaction.
+func (r *run) secrets() error {
 	var after int64
 	for {
 		if err := r.ctx.Err(); err != nil {
 			return err
 		}
-		b, err := r.job.Step(r.ctx, after, r.pace.rows(r.rows), r.o.BatchTime)
+		b, err := r.job.Step(r.ctx, after, r.pace.rows(int(r.rows.Load())), r.o.BatchTime)
 		if errors.Is(err, store.ErrJobPaused) {
 			err = r.wait()
 			if err == nil {
@@ -68,8 +68,10 @@ func (r *run) gentle() error {
 	}
 }
 
-// fast has the next batch prepared while one is written.
-func (r *run) fast() error {
+// dataKeys moves data keys by themselves: the next batch is prepared while one
+// is written and while the run rests, so that the write lock is held only to
+// write.
+func (r *run) dataKeys() error {
 	ctx, stop := context.WithCancel(r.ctx)
 	ahead := r.prepare(ctx)
 	defer func() {
@@ -106,12 +108,15 @@ type preparation struct {
 // an error, and when ctx is cancelled.
 func (r *run) prepare(ctx context.Context) <-chan preparation {
 	out := make(chan preparation)
-	rows := r.pace.rows(r.o.Batch)
+	cores := 1
+	if r.o.Fast {
+		cores = 2
+	}
 	go func() {
 		defer close(out)
 		var after int64
 		for ctx.Err() == nil {
-			p, err := r.job.Prepare(ctx, after, rows)
+			p, err := r.job.Prepare(ctx, after, r.pace.rows(int(r.rows.Load())), cores)
 			select {
 			case out <- preparation{p, err}:
 			case <-ctx.Done():
@@ -150,11 +155,13 @@ const leastRows = 64
 // resize makes the next batch such that it takes BatchTime, at most twice as
 // large as this one.
 func (r *run) resize(b store.Batch) {
-	if b.Held <= 0 {
+	rows := float64(b.Moved + len(b.Failures))
+	if b.Held <= 0 || rows == 0 {
 		return
 	}
-	fits := float64(r.rows) * float64(r.o.BatchTime) / float64(b.Held)
-	r.rows = int(max(float64(min(leastRows, r.o.Batch)), min(fits, float64(2*r.rows), float64(r.o.Batch))))
+	fits := rows * float64(r.o.BatchTime) / float64(b.Held)
+	next := min(fits, 2*float64(r.rows.Load()), float64(r.o.Batch))
+	r.rows.Store(int64(max(float64(min(leastRows, r.o.Batch)), next)))
 }
 
 // rest lets other writers in after a batch, and keeps to the rate.

@@ -183,15 +183,12 @@ func (f *Forecast) expect(o *Options) {
 // now and then, in a commit.
 func (f *Forecast) moves(o *Options, moving int64) {
 	c := f.Cost
-	row := c.Prepare + c.Write
-	if o.Fast && o.Key != "" {
-		row = max(c.Prepare, c.Write)
-	}
 	weight := float64(c.Weight(moving, f.ValueBytes)) / float64(moving)
-	each := row.Seconds()*weight + 2*c.Page.Seconds()*float64(f.Disk.Pages)/float64(moving)
+	prepare := c.Prepare.Seconds() * weight
+	each := c.Write.Seconds()*weight + 2*c.Page.Seconds()*float64(f.Disk.Pages)/float64(moving)
 	commit := c.Sync.Seconds() + 6*c.Page.Seconds()
 	rows := float64(o.Batch)
-	if each > 0 && !(o.Fast && o.Key != "") {
+	if each > 0 {
 		rows = math.Min(rows, math.Max(leastRows, (o.BatchTime.Seconds()-commit)/each))
 	}
 	if bytes := float64(f.ValueBytes) / float64(moving); bytes > 0 {
@@ -210,7 +207,11 @@ func (f *Forecast) moves(o *Options, moving int64) {
 		pause = math.Max(pause, rows/float64(o.Rate)-held)
 	}
 	f.BatchRows, f.Batches = int64(rows), int64(math.Ceil(float64(moving)/rows))
-	f.Moving = float64(moving) / rows * (held + pause)
+	batch := max(held+pause, rows*prepare) // the next is prepared meanwhile
+	if o.Fast {
+		batch = max(held+pause, (held+rows*prepare)/2) // by both cores
+	}
+	f.Moving = float64(moving) / rows * batch
 	f.Moving += float64(f.Disk.Pages) / 1000 * 2 * c.Sync.Seconds()
 	f.Rate = float64(moving) / f.Moving
 }

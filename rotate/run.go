@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/reseal/reseal/store"
@@ -42,14 +43,15 @@ type run struct {
 	report Report
 	began  time.Time
 	paused time.Duration // of the time since, by somebody else
-	rows   int           // of the next batch
+	rows   atomic.Int64  // of the next batch
 	pace   pacer
 	unkeep func() // ends the goroutine that keeps the lease
 }
 
 func runOne(ctx context.Context, s *store.Store, o Options) (Report, error) {
 	spec := o.spec()
-	r := &run{ctx: ctx, s: s, o: o, began: time.Now(), rows: min(o.Batch, 500), pace: pacer{rate: o.Rate}}
+	r := &run{ctx: ctx, s: s, o: o, began: time.Now(), pace: pacer{rate: o.Rate}}
+	r.rows.Store(int64(min(o.Batch, 500)))
 	r.report = Report{Mode: o.Mode, From: spec.From, To: spec.To, Prefix: spec.Prefix, State: store.JobIncomplete}
 	job, err := s.StartRotation(ctx, spec)
 	if err != nil {

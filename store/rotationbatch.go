@@ -114,9 +114,10 @@ func (p *Prepared) Last() int64 { return p.batch.last }
 func (p *Prepared) End() bool { return p.batch.end }
 
 // Prepare reads the next data keys and makes their new wraps on a reader's
-// connection, on two cores, so that only Apply holds the write lock. Unlike the other methods
-// it may run beside them. It is for rotations that are ByVersion.
-func (r *Rotation) Prepare(ctx context.Context, after int64, rows int) (*Prepared, error) {
+// connection, on so many cores, so that only Apply holds the write lock. Unlike
+// the other methods it may run beside them. It is for rotations that are
+// ByVersion.
+func (r *Rotation) Prepare(ctx context.Context, after int64, rows, cores int) (*Prepared, error) {
 	p := &Prepared{limit: rows}
 	err := r.s.snapshot(ctx, func(q querier) error {
 		m, err := r.mover(r.s.newTx(ctx, q))
@@ -124,7 +125,7 @@ func (r *Rotation) Prepare(ctx context.Context, after int64, rows int) (*Prepare
 			return err
 		}
 		p.kv = m.kv.row
-		p.batch, err = r.read(m, after, rows, 2)
+		p.batch, err = r.read(m, after, rows, cores)
 		return err
 	})
 	return p, err

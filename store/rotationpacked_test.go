@@ -27,7 +27,7 @@ func batchStore(t *testing.T, o *resealtest.Options) (*resealtest.Store, *store.
 // step moves everything in one batch, verifies the store and ends the job.
 func step(t *testing.T, r *store.Rotation, moved, failures int) {
 	t.Helper()
-	b := must(r.Apply(t.Context(), must(r.Prepare(t.Context(), 0, 100))(t)))(t)
+	b := must(r.Apply(t.Context(), must(r.Prepare(t.Context(), 0, 100, 2))(t)))(t)
 	if b.Moved != moved || len(b.Failures) != failures || !b.End {
 		t.Errorf("Apply = %+v", b)
 	}
