@@ -42,7 +42,8 @@ func rotationCases() []Case {
 		Case{ID: "rotation/key-to-key", Title: "move 10 k secrets to another key", Per: "data key", Sides: []Side{keyToKeySide(10_000)}},
 		Case{ID: "rotation/reencrypt", Title: "reencrypt 100 k versions of 1 KiB", Per: "data key", Heavy: true, Sides: []Side{
 			rawRewrite(100_000, valueSize),
-			rotateSide("reseal", 100_000, valueSize, rotate.Options{Key: rotatedKey, Mode: rotate.Reencrypt}),
+			rotateSide("reseal, fast", 100_000, valueSize, rotate.Options{Key: rotatedKey, Mode: rotate.Reencrypt, Fast: true}),
+			rotateSide("reseal, gentle", 100_000, valueSize, rotate.Options{Key: rotatedKey, Mode: rotate.Reencrypt}),
 		}})
 }
 
