@@ -93,14 +93,22 @@ func prints[T any](v T) map[string]string {
 // look like.
 func leakStore(t *testing.T) (*store.Store, canaries) {
 	t.Helper()
-	s, err := store.Create(t.Context(), filepath.Join(t.TempDir(), "reseal.db"), store.Passphrase([]byte(canaryPassphrase)), options())
+	var log bytes.Buffer
+	o := options()
+	o.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	s, err := store.Create(t.Context(), filepath.Join(t.TempDir(), "reseal.db"), store.Passphrase([]byte(canaryPassphrase)), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Close() })
+	c := canaries{}
+	t.Cleanup(func() {
+		s.Close()
+		if seen := c.seen(log.String()); seen != "" || log.Len() == 0 {
+			t.Errorf("%d bytes of log show a %s", log.Len(), seen)
+		}
+	})
 	put(t, s, "app/db", canaryValue, "")
 	wantValue(t, s, "app/db", canaryValue)
-	c := canaries{}
 	c.add("value", []byte(canaryValue))
 	c.add("passphrase", []byte(canaryPassphrase))
 	for what, key := range store.HeldKeys(s) {

@@ -82,6 +82,8 @@ key rotate mk-1
 rotate plan --key mk-1
 rotate run --key mk-1 --json --events
 rotate run --from mk-1 --to mk-2 --scrub
+rotate run --from mk-2 --to mk-1 --mode reencrypt
+rotate run --from mk-1 --to mk-2 --mode reencrypt
 rotate status
 rotate verify --key mk-2
 ! rotate pause
@@ -192,14 +194,16 @@ func (l leakScan) addKeyFile(t *testing.T) {
 }
 
 // Every command runs with a canary as its value, with a passphrase and with a
-// key file. Nothing shows them but what is there to show a value, and no file
-// holds them but those that they were written to on request.
+// key file. Nothing shows them, or any key that the store ever had, but what is
+// there to show a value, and no file holds them but those that they were written
+// to on request.
 func TestNoCommandLeaks(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes some seconds")
 	}
 	l := leakFolder(t)
 	ran := map[string]bool{}
+	keys := map[string]string{}
 	for line := range strings.Lines(strings.TrimSpace(leakCourse)) {
 		line = strings.TrimSpace(line)
 		args, fails := strings.CutPrefix(line, "! ")
@@ -216,6 +220,7 @@ func TestNoCommandLeaks(t *testing.T) {
 		if args == "init --key-file k" {
 			l.addKeyFile(t)
 		}
+		l.learn(t, keys)
 		if what := l.seen(out.Bytes()); what != "" && !shows {
 			t.Errorf("%s prints the %s", line, what)
 		} else if what == "" && strings.HasPrefix(line, "> get") {
@@ -227,6 +232,17 @@ func TestNoCommandLeaks(t *testing.T) {
 	}
 	scanFiles(t, l)
 	everyCommandRan(t, ran)
+	count := map[string]int{}
+	for key, what := range keys {
+		count[what]++
+		if l.seen([]byte(hex.EncodeToString([]byte(key)))) != what {
+			t.Errorf("the scan does not know a %s", what)
+		}
+	}
+	t.Logf("%v looked for", count)
+	if count["root key"] < 2 || count["master key"] < 4 || count["data key"] < 10 {
+		t.Errorf("only %v were there to be found", count)
+	}
 }
 
 // scanFiles looks into every file of the folder, but those that hold a secret
