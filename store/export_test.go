@@ -157,12 +157,12 @@ func ReadBatch(ctx context.Context, r *Rotation, rows int) (ids []int64, packed 
 // part gave the value.
 func GetPacked(ctx context.Context, s *Store, name, label string) (Value, bool, error) {
 	var v Value
-	var ok bool
+	var refused error
 	err := s.read(ctx, func(q querier) error {
-		v, ok = view{s: s, ctx: ctx, q: q, remember: true}.getPacked(name, label)
+		v, refused = view{s: s, ctx: ctx, q: q, remember: true}.getPacked(name, label)
 		return nil
 	})
-	return v, ok, err
+	return v, refused == nil, err
 }
 
 // Remembers reports whether the next write knows what the last one left.

@@ -109,8 +109,8 @@ var errMoved = errors.New("moved on")
 // getByName reads again when what it read first has moved on.
 func (w view) getByName(name string, sel Selector) (Value, error) {
 	if sel.label != "" {
-		if v, ok := w.getPacked(name, sel.label); ok {
-			return v, nil
+		if v, err := w.getPacked(name, sel.label); settled(err) {
+			return v, err
 		}
 	}
 	for range 10 {
@@ -127,10 +127,12 @@ func (w view) tryByName(name string, sel Selector) (Value, error) {
 	if err != nil {
 		return Value{}, err
 	}
-	if err := w.s.keys.checkSecret(sec); err != nil {
-		return Value{}, err
-	}
-	if err := refuseDeleted("get", sec); err != nil {
+	return w.getChecked(sec, sel)
+}
+
+// getChecked is get of a secret that was read and is to be checked.
+func (w view) getChecked(sec *secret, sel Selector) (Value, error) {
+	if err := firstError(w.s.keys.checkSecret(sec), refuseDeleted("get", sec)); err != nil {
 		return Value{}, err
 	}
 	return w.get("get", sec, sel)

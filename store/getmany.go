@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"encoding/json"
-	"errors"
 )
 
 // GetMany is Get for many secrets at one moment: all values are of one state of
@@ -94,18 +93,10 @@ func (w *view) readAhead(names []string, which Selector) (map[string]*secret, er
 // getOneOf is getByName for a secret that was read ahead; nil for one that was
 // not found.
 func (w view) getOneOf(name string, sec *secret, which Selector) (Value, error) {
-	if sec == nil || sec.tombstone() {
-		return w.getByName(name, which) // which says why
+	if sec != nil && !sec.tombstone() {
+		if v, err := w.getChecked(sec, which); settled(err) {
+			return v, err
+		}
 	}
-	if err := w.s.keys.checkSecret(sec); err != nil {
-		return Value{}, err
-	}
-	if err := refuseDeleted("get", sec); err != nil {
-		return Value{}, err
-	}
-	v, err := w.get("get", sec, which)
-	if errors.Is(err, errMoved) {
-		return w.getByName(name, which)
-	}
-	return v, err
+	return w.getByName(name, which) // which says why
 }

@@ -67,6 +67,49 @@ func TestGetManyFailsWhole(t *testing.T) {
 	}
 }
 
+// GetMany, which reads otherwise, tells all that Get tells of what it cannot give.
+func TestGetManyFailsAsGetDoes(t *testing.T) {
+	for name, spoil := range map[string]func(t *testing.T, s *resealtest.Store){
+		"key disabled": func(t *testing.T, s *resealtest.Store) { must(s.DisableKey(t.Context(), "mk-1"))(t) },
+		"deleted":      func(t *testing.T, s *resealtest.Store) { must(s.Delete(t.Context(), "a", 0))(t) },
+		"record altered": func(t *testing.T, s *resealtest.Store) {
+			s.Exec(t, `UPDATE reseal_secrets SET next_number = 99 WHERE name = 'a'`)
+		},
+		"key altered": func(t *testing.T, s *resealtest.Store) {
+			s.Exec(t, `UPDATE reseal_master_keys SET state = 'disabled' WHERE name = 'mk-1'`)
+		},
+		"value altered": func(t *testing.T, s *resealtest.Store) {
+			s.Exec(t, `UPDATE reseal_secret_versions SET sealed = zeroblob(100) WHERE number > 1`)
+		},
+		"wrap altered": func(t *testing.T, s *resealtest.Store) {
+			s.Exec(t, `UPDATE reseal_data_keys SET wrapped = zeroblob(108) WHERE id > 1`)
+		},
+		"data key missing": func(t *testing.T, s *resealtest.Store) { s.Exec(t, `DELETE FROM reseal_data_keys WHERE id > 1`) },
+		"version of another secret": func(t *testing.T, s *resealtest.Store) {
+			s.Exec(t, `
+				DROP TRIGGER reseal_secret_versions_identity;
+				UPDATE reseal_secret_versions SET secret = 1, number = number + 10 WHERE number > 1`)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, ctx := resealtest.New(t, &resealtest.Options{Damaged: true}), t.Context()
+			s.MustPut(t, "whole", "x", store.PutOptions{})
+			storetest.OK(t, s.CreateKey(ctx, "mk-1"))
+			putFive(t, s, "a", "mk-1")
+			spoil(t, s)
+			_, one := s.Get(ctx, "a")
+			_, many := s.GetMany(ctx, []string{"whole", "a"})
+			var want, got *store.Error
+			if !errors.As(one, &want) || !errors.As(many, &got) {
+				t.Fatalf("get: %v; GetMany: %v", one, many)
+			}
+			storetest.Diff(t, "error", one.Error(), many.Error())
+			want.Err, got.Err = nil, nil
+			storetest.Diff(t, "facts", *want, *got)
+		})
+	}
+}
+
 // All values are of one moment, however many others put meanwhile.
 func TestGetManyIsOfOneMoment(t *testing.T) {
 	s, ctx := resealtest.New(t, nil), t.Context()

@@ -40,18 +40,25 @@ const (
 	packedByNames = packedVersion + `s.name IN (SELECT CAST(value AS TEXT) FROM json_each(?2)) ORDER BY s.id, l.label`
 )
 
-// getPacked returns the value that a label points to, read in one statement. It
-// reports whether that went smoothly: whatever is missing, altered, deleted or
-// cannot be read is for getByName, which reads step by step and says what it is.
-func (w view) getPacked(name, label string) (Value, bool) {
+// getPacked returns the value that a label points to, read in one statement. Its
+// error may not say what is missing, altered or deleted: unless it is settled,
+// reading step by step does.
+func (w view) getPacked(name, label string) (Value, error) {
 	secrets, err := w.readPacked(label, packedByName, name)
-	sec := secrets[name]
-	if err != nil || sec == nil || sec.deletedAt != 0 || w.s.keys.checkSecret(sec) != nil {
-		return Value{}, false
+	if err != nil {
+		return Value{}, err
 	}
-	v, err := w.get("get", sec, Label(label))
-	return v, err == nil
+	sec := secrets[name]
+	if sec == nil {
+		return Value{}, sql.ErrNoRows
+	}
+	return w.getChecked(sec, Label(label))
 }
+
+// settled reports whether reading step by step would not tell more: there is a
+// value, or SQLite could not read, after which no statement is in the same
+// transaction any more.
+func settled(err error) bool { return err == nil || cannotRead(err) }
 
 // readPacked reads secrets, by name and unchecked, and the versions that a label
 // points to ahead. Secrets of which something is missing it leaves out.
@@ -110,7 +117,7 @@ func scanPacked(rows *sql.Rows, want string, each func(*secret, *stored)) error 
 			v.wrapped, rest = rest[:crypto.WrappedSize], rest[crypto.WrappedSize:]
 			v.key.tag, sec.keyID = rest[:tagSize], rest[tagSize:]
 			v.key.state, v.sealed = KeyState(state), bytes.Clone(sealed)
-			found = &v
+			smooth, found = v.sealed != nil, &v
 		} else {
 			smooth = smooth && len(fixed) == copy(v.versionID[:], fixed)
 			l.label = string(as)

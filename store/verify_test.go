@@ -88,6 +88,13 @@ func TestVerifyFindsEveryEdit(t *testing.T) {
 			[]failure{{"b", 0, "", record}, {"b", 0, "", `label "custom" points to no version of the secret`}}},
 		{"label to nothing", `UPDATE reseal_labels SET secret_version = 99 WHERE label = 'custom' AND secret = 2`, false,
 			[]failure{{"b", 0, "", record}, {"b", 0, "", `label "custom" points to no version of the secret`}}},
+		{"label that looks like two", `
+			PRAGMA ignore_check_constraints = 1;
+			DELETE FROM reseal_labels WHERE label = 'previous' AND secret = 1;
+			UPDATE reseal_labels
+			SET label = 'custom:' || secret_version || ',previous', secret_version = ` + third + `
+			WHERE label = 'custom' AND secret = 1`, false,
+			[]failure{{"", 0, "", "SQLite's integrity check: CHECK constraint failed in reseal_labels"}, {"a", 0, "", record}}},
 		{"key's state", `UPDATE reseal_master_keys SET state = 'disabled' WHERE name = 'mk-1'`, false, []failure{{"", 0, "mk-1", keyRecord}}},
 		{"key's primary", `UPDATE reseal_master_keys SET primary_version = 2 WHERE name = 'default'`, false,
 			[]failure{{"", 0, "default", keyRecord}, {"", 0, "default", "its primary version is missing"}}},

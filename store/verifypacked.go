@@ -14,7 +14,7 @@ const (
 		s.name,
 		format('%d,%d,%d,%d,%d,%d', s.id, s.master_key, s.next_number, s.version_count, s.deleted_at, s.purge_at),
 		CAST(s.secret_id || s.tag AS BLOB),
-		(SELECT group_concat(l.label || ':' || l.secret_version) FROM reseal_labels AS l WHERE l.secret = s.id)
+		(SELECT count(*) || ',' || group_concat(l.label || ':' || l.secret_version) FROM reseal_labels AS l WHERE l.secret = s.id)
 	FROM reseal_secrets AS s
 	WHERE s.id > ? AND s.id <= ?
 	ORDER BY s.id`
@@ -93,12 +93,18 @@ func scanPackedSecrets(rows *sql.Rows) (out []*smooth, err error) {
 	return out, rows.Err()
 }
 
-// splitLabels reads a list of labels, each with the row of its version.
+// splitLabels reads a list of labels, each with the row of its version, behind
+// their number: a label that was altered may have any character in it, and look
+// like several.
 func (s *smooth) splitLabels(list []byte) bool {
+	if len(list) == 0 {
+		return true
+	}
+	count, list, _ := bytes.Cut(list, []byte{','})
 	for part := range bytes.SplitSeq(list, []byte{','}) {
 		name, row, ok := bytes.Cut(part, []byte{':'})
 		if !ok {
-			return len(list) == 0
+			return false
 		}
 		version, err := strconv.ParseInt(string(row), 10, 64)
 		if err != nil {
@@ -108,7 +114,7 @@ func (s *smooth) splitLabels(list []byte) bool {
 	}
 	s.unlabelled = len(s.labels)
 	sortLabels(s.labels)
-	return true
+	return string(count) == strconv.Itoa(len(s.labels))
 }
 
 // scanPackedVersions checks the versions of secrets, both in the order of the

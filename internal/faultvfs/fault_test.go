@@ -229,6 +229,17 @@ func TestUnreadableTrailIsNoRollback(t *testing.T) {
 	}
 }
 
+// A get in a caller's transaction that a disk has ended does not go on outside of
+// it.
+func TestUnreadablePageEndsGet(t *testing.T) {
+	r := operationNamed("host get").tryCalls(t, func(i int, k faultvfs.Kind, last int) (faultvfs.Plan, bool) {
+		return faultvfs.Plan{At: i, How: faultvfs.IOError}, k == faultvfs.Read
+	})
+	if r.refused < 5 {
+		t.Errorf("only %d faults reached the store", r.refused)
+	}
+}
+
 // A migration's copy leaves nothing behind when it fails on a disk on which
 // SQLite itself can remove nothing.
 func TestFailedCopyLeavesNothing(t *testing.T) {

@@ -29,6 +29,9 @@ func hostOperations() []*operation {
 		{name: "host put", bare: true, from: func(t testing.TB) files { return hostFiles(t, true) }, after: rowAndSecret, run: func(ctx ctxT, _ st, folder string) error {
 			return withHost(folder, func(db *sql.DB) error { return putWithRow(ctx, db) })
 		}},
+		{name: "host get", bare: true, reads: true, from: func(t testing.TB) files { return hostFiles(t, true) }, after: rowAndEvent, run: func(ctx ctxT, _ st, folder string) error {
+			return withHost(folder, func(db *sql.DB) error { return getWithRow(ctx, db) })
+		}},
 	}
 }
 
@@ -103,6 +106,52 @@ func rowAndSecret(t testing.TB, folder string, _ error) error {
 		list, err := s.List(ctx, store.ListOptions{})
 		if err == nil && len(list) != rows+1 {
 			err = fmt.Errorf("%d rows and %d secrets", rows, len(list))
+		}
+		return err
+	})
+}
+
+// getWithRow writes a row and reads a secret, of which there is an event, in one
+// transaction.
+func getWithRow(ctx context.Context, db *sql.DB) error {
+	o := options(later)
+	o.AuditReads = true
+	s, err := store.New(ctx, db, resealtest.Credential(), o)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if _, err := tx.ExecContext(ctx, `INSERT INTO accounts VALUES ('two')`); err != nil {
+		return err
+	}
+	v, err := s.GetTx(ctx, tx, "account/one")
+	if err != nil {
+		return fmt.Errorf("get: %w", err)
+	}
+	if string(v.Bytes()) != "account/one value 2" {
+		return errWrongValue
+	}
+	return tx.Commit()
+}
+
+// rowAndEvent: both are there or neither is. Where the disk could not be read
+// SQLite has ended the transaction, and nothing may go on as if it had not.
+func rowAndEvent(t testing.TB, folder string, _ error) error {
+	t.Helper()
+	ctx := context.Background()
+	return withHost(folder, func(db *sql.DB) error {
+		var rows, events int
+		err := db.QueryRowContext(ctx, `
+			SELECT
+				(SELECT count(*) FROM accounts),
+				(SELECT count(*) FROM reseal_audit_events WHERE action = 'get')`).Scan(&rows, &events)
+		if err == nil && rows != events {
+			err = fmt.Errorf("%d rows and %d events", rows, events)
 		}
 		return err
 	})
