@@ -32,17 +32,24 @@ func (r *Rotation) Step(ctx context.Context, after int64, rows int, box time.Dur
 	if !r.ByVersion() {
 		return r.transact(ctx, func(m *mover) (Batch, error) { return r.moveSecrets(m, after, rows, box) })
 	}
-	out, err := r.transact(ctx, func(m *mover) (Batch, error) {
-		b, err := r.read(m, after, rows, 1)
+	out, err := r.stepDataKeys(ctx, after, rows, 1)
+	if errors.Is(err, errChanged) { // a wrap opened that its row says is under another version
+		out, err = r.stepDataKeys(ctx, after, rows, rowByRow)
+	}
+	if errors.Is(err, errChanged) {
+		return out, damaged("a range of data keys behind %d changed fewer rows than were read in the same transaction", after)
+	}
+	return out, err
+}
+
+func (r *Rotation) stepDataKeys(ctx context.Context, after int64, rows, workers int) (Batch, error) {
+	return r.transact(ctx, func(m *mover) (Batch, error) {
+		b, err := r.read(m, after, rows, workers)
 		if err != nil {
 			return Batch{}, err
 		}
 		return b.write(m)
 	})
-	if errors.Is(err, errChanged) {
-		return out, damaged("a range of data keys behind %d changed fewer rows than were read in the same transaction", after)
-	}
-	return out, err
 }
 
 // transact runs one batch in a write transaction that re-reads the job and the
@@ -194,6 +201,9 @@ const (
 		LIMIT ?3`
 )
 
+// rowByRow is the number of workers that does without reading a batch as one row.
+const rowByRow = 0
+
 // read reads the next rows of a version rotation and rewraps each in memory, on
 // so many cores where it can.
 func (r *Rotation) read(m *mover, after int64, limit, workers int) (*batch, error) {
@@ -205,7 +215,7 @@ func (r *Rotation) read(m *mover, after int64, limit, workers int) (*batch, erro
 	case r.scope.prefix != "":
 		query, args = selectBatchOfPrefix, append(args, r.scope.prefix)
 	}
-	if !r.scope.replaced.reencrypt {
+	if !r.scope.replaced.reencrypt && workers != rowByRow {
 		done, err := b.readPacked(m, query, args, workers)
 		if b.end = b.read < limit; done || err != nil {
 			return b, err

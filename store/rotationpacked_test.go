@@ -87,6 +87,19 @@ func TestBatchUnderTwoVersions(t *testing.T) {
 	step(t, r, 9, 0)
 }
 
+// A data key whose row names another version than the one that wraps it is left
+// where it is, and holds nothing else up: its wrap opens with those of the others.
+func TestBatchWithMisplacedDataKey(t *testing.T) {
+	s, ctx := resealtest.New(t, &resealtest.Options{Damaged: true}), t.Context()
+	for i := range 3 {
+		s.MustPut(t, app(i).name, string(app(i).value), store.PutOptions{})
+	}
+	must(s.RotateKey(ctx, store.DefaultKeyName))(t)
+	must(s.RotateKey(ctx, store.DefaultKeyName))(t)
+	s.Exec(t, `UPDATE reseal_data_keys SET master_key_version = 2 WHERE id = 2`)
+	step(t, must(s.StartRotation(ctx, newestDefault))(t), 2, 1)
+}
+
 // A host's database may have another encoding, in which SQLite would convert
 // bytes that it takes for text.
 func TestBatchInUTF16Database(t *testing.T) {

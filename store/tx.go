@@ -404,8 +404,11 @@ func (s *Store) Update(ctx context.Context, fn func(*sql.Tx) error) error {
 		defer end()
 		if s.own {
 			// Before the caller changes anything: what is found now the verbs need not
-			// look for again, and what is wrong they tell.
-			s.newTx(ctx, s.writer).sameSchema()
+			// look for again, and what is wrong they tell. Where SQLite could not read,
+			// there is no transaction any more.
+			if err := s.newTx(ctx, s.writer).sameSchema(); cannotRead(err) {
+				return err
+			}
 			s.updating.Store(sqlTx)
 			defer s.updating.Store(nil)
 		}
