@@ -2,10 +2,12 @@ package store_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -310,8 +312,34 @@ func TestStoreFollowsItsModel(t *testing.T) {
 	rapid.Check(t, followsModel(t))
 }
 
-// FuzzStoreFollowsItsModel lets the fuzzer choose the course.
+// FuzzStoreFollowsItsModel lets the fuzzer choose how the course begins.
 func FuzzStoreFollowsItsModel(f *testing.F) {
 	f.Add([]byte("\x01\x02\x03\x04\x05\x06\x07\x08"))
-	f.Fuzz(func(t *testing.T, choices []byte) { rapid.MakeFuzz(followsModel(t))(t, choices) })
+	f.Fuzz(func(t *testing.T, choices []byte) { rapid.MakeFuzz(followsModel(t))(t, goOn(choices)) })
+}
+
+// goOn adds random bytes that follow from choices: a course takes thousands, and
+// without enough of them it ends at once and is skipped.
+func goOn(choices []byte) []byte {
+	more := make([]byte, 64<<10)
+	rand.NewChaCha8(sha256.Sum256(choices)).Read(more)
+	return append(slices.Clone(choices), more...)
+}
+
+func TestFuzzedCoursesEnd(t *testing.T) {
+	ended := 0
+	for i := range byte(6) {
+		t.Run("", func(t *testing.T) {
+			rapid.MakeFuzz(followsModel(t))(t, goOn([]byte{i}))
+			ended++
+		})
+	}
+	skipped := false
+	t.Run("without more", func(t *testing.T) {
+		defer func() { skipped = t.Skipped() }()
+		rapid.MakeFuzz(followsModel(t))(t, []byte("\x01\x02\x03\x04\x05\x06\x07\x08"))
+	})
+	if ended < 5 || !skipped {
+		t.Errorf("%d of 6 courses came to their end; one without enough bytes was skipped: %v", ended, skipped)
+	}
 }
