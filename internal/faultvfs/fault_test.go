@@ -229,6 +229,17 @@ func TestUnreadableTrailIsNoRollback(t *testing.T) {
 	}
 }
 
+// An update whose transaction a disk has ended before it was the caller's does
+// not run the caller's statements.
+func TestUnreadableSchemaEndsUpdate(t *testing.T) {
+	r := operationNamed("host update").tryCalls(t, func(i int, k faultvfs.Kind, last int) (faultvfs.Plan, bool) {
+		return faultvfs.Plan{At: i, How: faultvfs.IOError}, k == faultvfs.Read && i > last/2
+	})
+	if r.refused < 2 {
+		t.Errorf("only %d faults reached the store", r.refused)
+	}
+}
+
 // A get in a caller's transaction that a disk has ended does not go on outside of
 // it.
 func TestUnreadablePageEndsGet(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/reseal/reseal/internal/storetest"
@@ -28,6 +29,9 @@ func hostOperations() []*operation {
 		}},
 		{name: "host put", bare: true, from: func(t testing.TB) files { return hostFiles(t, true) }, after: rowAndSecret, run: func(ctx ctxT, _ st, folder string) error {
 			return withHost(folder, func(db *sql.DB) error { return putWithRow(ctx, db) })
+		}},
+		{name: "host update", bare: true, reads: true, from: func(t testing.TB) files { return hostFiles(t, true) }, after: allRowsOrNone, run: func(ctx ctxT, _ st, folder string) error {
+			return updateRows(ctx, folder)
 		}},
 		{name: "host get", bare: true, reads: true, from: func(t testing.TB) files { return hostFiles(t, true) }, after: rowAndEvent, run: func(ctx ctxT, _ st, folder string) error {
 			return withHost(folder, func(db *sql.DB) error { return getWithRow(ctx, db) })
@@ -154,5 +158,41 @@ func rowAndEvent(t testing.TB, folder string, _ error) error {
 			err = fmt.Errorf("%d rows and %d events", rows, events)
 		}
 		return err
+	})
+}
+
+// updateRows writes two rows in one transaction of the store's own, which finds
+// another schema than the one it was opened with.
+func updateRows(ctx context.Context, folder string) error {
+	s, err := openIn(ctx, folder)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := withHost(folder, func(db *sql.DB) error {
+		_, err := db.ExecContext(ctx, `CREATE TABLE others (name TEXT) STRICT`)
+		return err
+	}); err != nil {
+		return err
+	}
+	return s.Update(ctx, func(tx *sql.Tx) error {
+		for _, name := range []string{"two", "three"} {
+			if _, err := tx.ExecContext(ctx, `INSERT INTO accounts VALUES (?)`, name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func allRowsOrNone(t testing.TB, folder string, err error) error {
+	t.Helper()
+	return withHost(folder, func(db *sql.DB) error {
+		var rows int
+		qerr := db.QueryRowContext(context.Background(), `SELECT count(*) FROM accounts`).Scan(&rows)
+		if qerr == nil && rows != 2 && (rows != 0 || err == nil) || err != nil && strings.Contains(err.Error(), "no transaction is active") {
+			qerr = fmt.Errorf("%d rows", rows)
+		}
+		return qerr
 	})
 }
