@@ -31,7 +31,7 @@ const (
 
 func rawDSN(dir string) string {
 	q := url.Values{"_txlock": {"immediate"}, "_pragma": {
-		"busy_timeout(10000)", "synchronous(FULL)", "journal_mode(WAL)", "secure_delete(1)", "foreign_keys(1)", "cell_size_check(1)", "temp_store(MEMORY)", "cache_size(-8192)",
+		"busy_timeout(10000)", "synchronous(FULL)", "journal_mode(WAL)", "secure_delete(1)", "foreign_keys(1)", "cell_size_check(1)", "temp_store(MEMORY)",
 	}}
 	return (&url.URL{Scheme: "file", OmitHost: true, Path: filepath.Join(dir, "raw.db"), RawQuery: q.Encode()}).String()
 }

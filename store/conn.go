@@ -114,10 +114,7 @@ func connProfile(busy time.Duration, creating, queryOnly bool) []profile {
 		p[1] = profile{"synchronous", "EXTRA", "3"}
 	}
 	if queryOnly {
-		p = append(p, profile{"query_only", "1", "1"},
-			// In KiB. SQLite's default of 2 MB has no room for the inner pages of the
-			// seven trees of a get besides a store's values.
-			profile{"cache_size", "-8192", "-8192"})
+		p = append(p, profile{"query_only", "1", "1"})
 	}
 	return p
 }
@@ -172,6 +169,23 @@ func pragma(ctx context.Context, q querier, name string) (string, error) {
 	var v string
 	err := q.QueryRowContext(ctx, "PRAGMA "+name).Scan(&v)
 	return v, err
+}
+
+// roomForPages lets a connection keep more pages of the file than SQLite's
+// default of 2 MB, and returns what puts that back. What cannot be set costs only
+// time. A prepared statement would do nothing: SQLite sets this when it compiles
+// one.
+func roomForPages(q querier, kib int) (restore func()) {
+	if p, ok := q.(*pinned); ok {
+		q = p.Conn
+	}
+	ctx := context.Background()
+	was, err := pragma(ctx, q, "cache_size")
+	if err != nil {
+		return func() {}
+	}
+	q.ExecContext(ctx, fmt.Sprintf("PRAGMA cache_size = -%d", kib))
+	return func() { q.ExecContext(ctx, "PRAGMA cache_size = "+was) }
 }
 
 // SQLite's primary result codes, https://sqlite.org/rescode.html.

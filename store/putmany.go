@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"fmt"
 	"slices"
 )
 
@@ -77,7 +76,9 @@ const readAheadOf = 256
 func (t *tx) putMany(puts []put) ([]PutResult, error) {
 	out := make([]PutResult, 0, len(puts))
 	if len(puts) >= readAheadOf && t.q == querier(t.s.writer) {
-		defer t.s.roomForBulk()()
+		// A thousand values with their indexes are more than 2 MB, and what has no
+		// room is written to the log more than once.
+		defer roomForPages(t.q, 8<<10)()
 	}
 	for some := range slices.Chunk(puts, readAheadOf) {
 		if err := t.readAhead(some); err != nil {
@@ -96,19 +97,6 @@ func (t *tx) putMany(puts []put) ([]PutResult, error) {
 	}
 	t.memo.holds = true
 	return out, nil
-}
-
-// roomForBulk lets the writer keep more pages for as long as a bulk of writes
-// takes. SQLite's default of 2 MB is less than a thousand values with their
-// indexes, and what has no room is written to the log more than once.
-func (s *Store) roomForBulk() (restore func()) {
-	set := func(kib int) {
-		// Not prepared: SQLite sets this when it compiles the statement. What it
-		// cannot set costs only time.
-		s.writer.Conn.ExecContext(context.Background(), fmt.Sprintf("PRAGMA cache_size = -%d", kib))
-	}
-	set(8 << 10)
-	return func() { set(2 << 10) }
 }
 
 // putRun writes the first of puts, with as many others as may be written

@@ -28,6 +28,7 @@ func (v *verifier) tables() error {
 }
 
 func (v *verifier) integrity(q querier) error {
+	defer roomForPages(q, 16<<10)() // each row is looked up in each index
 	found, err := texts(v.ctx, q, `PRAGMA integrity_check`)
 	for _, line := range found {
 		if line != "ok" {
