@@ -1,6 +1,7 @@
 package store
 
 import (
+	"math"
 	"strings"
 
 	"github.com/reseal/reseal/crypto"
@@ -146,6 +147,9 @@ func (t *tx) writeLot(l *lot) error {
 			(SELECT COALESCE(MAX(id), 0) FROM reseal_secrets),
 			(SELECT COALESCE(MAX(id), 0) FROM reseal_secret_versions)`).Scan(&secret, &version); err != nil {
 		return err
+	}
+	if max(secret, version) > math.MaxInt64-bulkRows {
+		return withRemedy(damaged("a row was added by other means and has the last number that there is"), "reseal verify")
 	}
 	secrets, versions := make([]any, 0, 9*bulkRows), make([]any, 0, 7*bulkRows)
 	dataKeys, labels := make([]any, 0, 4*bulkRows), make([]any, 0, 3*bulkRows)

@@ -229,3 +229,15 @@ func TestPutManyFollowsAnOpenJob(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A bulk chooses the numbers of its rows. Behind the last that there is would come
+// negative ones, which a rotation never meets.
+func TestPutManyGivesNoNegativeRow(t *testing.T) {
+	s, ctx := resealtest.New(t, &resealtest.Options{Damaged: true}), t.Context()
+	s.MustPut(t, "app", "x", store.PutOptions{})
+	s.Exec(t, `
+		INSERT INTO reseal_secret_versions (id, version_id, secret, number, created_at, sealed)
+		VALUES (9223372036854775807, zeroblob(16), 1, 9, 0, zeroblob(100))`)
+	storetest.Refused(t, storetest.Err(s.PutMany(ctx, list(apps(100)...))), store.ErrDamaged)
+	must(s.PutMany(ctx, list(apps(3)...)))(t) // SQLite chooses
+}
