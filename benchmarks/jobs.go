@@ -23,9 +23,9 @@ import (
 // them at random, move all to a new master key.
 func jobCases() []Case {
 	return []Case{
-		{ID: "job/put", Title: "store 10,000 secrets of 1 KiB", Per: "secret", Sides: []Side{resealJob("put"), columnJob("put"), setecPut(500)}},
-		{ID: "job/get", Title: "read one of 10,000 at random", Per: "secret", Sides: []Side{getSide(1), columnJob("get"), setecGet(500)}},
-		{ID: "job/move", Title: "move 10,000 secrets to a new master key", Per: "secret", Sides: []Side{resealJob("move"), columnJob("move")}},
+		{ID: "job/put", Title: "store 10,000 secrets of 1 KiB", Per: "secret", Sides: append([]Side{resealJob("put"), columnJob("put"), setecPut(500)}, sopsPut()...)},
+		{ID: "job/get", Title: "read one of 10,000 at random", Per: "secret", Sides: append([]Side{getSide(1), columnJob("get"), setecGet(500)}, sopsGet()...)},
+		{ID: "job/move", Title: "move 10,000 secrets to a new master key", Per: "secret", Sides: append([]Side{resealJob("move"), columnJob("move")}, sopsMove()...)},
 	}
 }
 

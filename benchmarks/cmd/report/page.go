@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/reseal/reseal/benchmarks"
 )
 
 // section is a table of the page: the cases whose names begin so.
@@ -132,6 +134,9 @@ func (b *book) section(p *strings.Builder, s section) {
 	if s.prefix == "rotation/" {
 		s.text += "\n\n![Data keys rewrapped in a second in stores of different sizes](performance/growth.svg)"
 	}
+	if s.prefix == "job/" {
+		s.text += sopsText(rows)
+	}
 	fmt.Fprintf(p, "## %s\n\n%s\n\n| what | side | median | spread | ratio | besides |\n|---|---|---|---|---|---|\n", s.title, s.text)
 	for _, r := range rows {
 		r.rows(p)
@@ -169,4 +174,15 @@ func checkDocs(dir string) error {
 		return fmt.Errorf("%q is not the folder docs: run it as go -C benchmarks run ./cmd/report, or give -docs", dir)
 	}
 	return nil
+}
+
+// sopsText says what the sides of SOPS are, or how to have them measured.
+func sopsText(rows []*result) string {
+	for _, r := range rows {
+		if slices.ContainsFunc(r.Sides, func(s sideResult) bool { return strings.HasPrefix(s.Name, "SOPS") }) {
+			return " SOPS is its command, with an age key and one JSON file: each run decrypts the file's data key, and all values. " +
+				"`updatekeys` encrypts that data key to another age key, as a rewrap does; `rotate` replaces it and encrypts every value anew."
+		}
+	}
+	return " SOPS was not measured: no `sops` on the PATH (`" + benchmarks.SOPSInstall + "`)."
 }
