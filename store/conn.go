@@ -171,21 +171,18 @@ func pragma(ctx context.Context, q querier, name string) (string, error) {
 	return v, err
 }
 
-// roomForPages lets a connection keep more pages of the file than SQLite's
-// default of 2 MB, and returns what puts that back. What cannot be set costs only
-// time. A prepared statement would do nothing: SQLite sets this when it compiles
-// one.
+// roomForPages lets a connection of the store's own keep more pages of the file
+// than SQLite's default of 2 MB, and returns what puts that back. On a host's it
+// changes nothing. What cannot be set costs only time. A prepared statement would
+// do nothing: SQLite sets this when it compiles one.
 func roomForPages(q querier, kib int) (restore func()) {
-	if p, ok := q.(*pinned); ok {
-		q = p.Conn
-	}
-	ctx := context.Background()
-	was, err := pragma(ctx, q, "cache_size")
-	if err != nil {
+	p, ok := q.(*pinned)
+	if !ok {
 		return func() {}
 	}
-	q.ExecContext(ctx, fmt.Sprintf("PRAGMA cache_size = -%d", kib))
-	return func() { q.ExecContext(ctx, "PRAGMA cache_size = "+was) }
+	set := func(kib int) { p.Conn.ExecContext(context.Background(), fmt.Sprintf("PRAGMA cache_size = -%d", kib)) }
+	set(kib)
+	return func() { set(2000) }
 }
 
 // SQLite's primary result codes, https://sqlite.org/rescode.html.

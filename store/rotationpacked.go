@@ -98,6 +98,7 @@ func (m *mover) rewrapPacked(from *source, packed []byte, n, workers int) ([]byt
 					failed.Store(true)
 					return
 				}
+				copy(at[:crypto.WrappedSize], wrap) // where it is, unless it was made elsewhere
 			}
 		}
 	}
