@@ -60,6 +60,15 @@ func (r *keyring) judgeAbsence(st *state, name string, rows int64, there bool) e
 // checkNames refuses when the index of names does not lead to every secret, or
 // there are fewer or more than there should be. It is for a snapshot.
 func (s *Store) checkNames(ctx context.Context, q querier) error {
+	return s.checkIndexed(ctx, q, secretRows, "reseal_secrets")
+}
+
+// checkKeyNames does the same for master keys.
+func (s *Store) checkKeyNames(ctx context.Context, q querier) error {
+	return s.checkIndexed(ctx, q, keyRows, "reseal_master_keys")
+}
+
+func (s *Store) checkIndexed(ctx context.Context, q querier, kind rowKind, table string) error {
 	if s.keys == nil {
 		return nil
 	}
@@ -74,12 +83,12 @@ func (s *Store) checkNames(ctx context.Context, q querier) error {
 	var found int64
 	if err := q.QueryRowContext(ctx, `
 		SELECT count(*)
-		FROM reseal_secrets AS s NOT INDEXED
-		WHERE EXISTS (SELECT 1 FROM reseal_secrets AS n WHERE n.name = s.name AND n.id = s.id)`).Scan(&found); err != nil {
+		FROM `+table+` AS s NOT INDEXED
+		WHERE EXISTS (SELECT 1 FROM `+table+` AS n WHERE n.name = s.name AND n.id = s.id)`).Scan(&found); err != nil {
 		return err
 	}
-	if want := set.counts[secretRows]; found != want {
-		return &Error{Op: "list", Err: ErrDamaged, Detail: fmt.Sprintf("%s found, and there should be %d", plural(found, "secret"), want), Remedy: "reseal verify --deep"}
+	if want := set.counts[kind]; found != want {
+		return &Error{Op: "list", Err: ErrDamaged, Detail: fmt.Sprintf("%s found, and there should be %d", plural(found, kind.String()), want), Remedy: "reseal verify --deep"}
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -179,7 +180,8 @@ func column[T any](ctx context.Context, q querier, query string, args ...any) ([
 }
 
 // Keys returns all master keys by name, destroyed ones too, with what depends
-// on each.
+// on each. If one is missing from an unsealed store, the error is ErrDamaged,
+// beside those that are there.
 func (s *Store) Keys(ctx context.Context) ([]KeyInfo, error) {
 	var out []KeyInfo
 	err := s.snapshot(ctx, func(q querier) error {
@@ -194,7 +196,7 @@ func (s *Store) Keys(ctx context.Context) ([]KeyInfo, error) {
 			}
 			out = append(out, info)
 		}
-		return nil
+		return s.checkKeyNames(ctx, q)
 	})
 	return out, err
 }
@@ -204,6 +206,9 @@ func (s *Store) Key(ctx context.Context, name string) (KeyInfo, error) {
 	var info KeyInfo
 	err := s.snapshot(ctx, func(q querier) error {
 		k, err := loadKeyByName(ctx, q, name)
+		if errors.Is(err, ErrNotFound) {
+			return firstError(s.checkKeyNames(ctx, q), err)
+		}
 		if err != nil {
 			return err
 		}
