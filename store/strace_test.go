@@ -78,7 +78,11 @@ func tracedCalls(t *testing.T, names, role string, args ...string) []call {
 	}
 	var all []call
 	count := map[string]int{}
-	thread, _, _ := strings.Cut(string(text), " ")
+	before, _, ready := strings.Cut(string(text), ` write(1, "ready`)
+	if !ready {
+		t.Fatalf("%s %v never said that it was ready:\n%s", role, args, text)
+	}
+	thread := before[strings.LastIndexByte(before, '\n')+1:] // another may have been the first to write
 	begun := false
 	for line := range strings.Lines(string(text)) {
 		rest, ours := strings.CutPrefix(line, thread+" ")
