@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/reseal/reseal/internal/storetest"
 )
 
 // waiting is the command with a store open and unsealed, waiting for a value on
@@ -158,38 +160,32 @@ func TestKeyIsOnlyInMemory(t *testing.T) {
 		}
 	}
 	for what, form := range forms {
-		n := copiesInMemory(t, w.cmd.Process.Pid, form)
+		n := storetest.CopiesInMemory(t, w.cmd.Process.Pid, form)[0]
 		t.Logf("%s: %d copies in memory", what, n)
 		if n > keyCopies {
 			t.Errorf("%s: %d copies in memory, at most %d", what, n, keyCopies)
 		}
 	}
-	if n := copiesInMemory(t, w.cmd.Process.Pid, []byte("reseal-key-v1:")); n == 0 {
+	if n := storetest.CopiesInMemory(t, w.cmd.Process.Pid, []byte("reseal-key-v1:"))[0]; n == 0 {
 		t.Error("the scan finds nothing at all")
+	}
+	copies := map[string]int{}
+	for key, what := range storetest.Keys(t, filepath.Join(w.cmd.Dir, "d"), filepath.Join(w.cmd.Dir, "k")) {
+		copies[what] += storetest.CopiesInMemory(t, w.cmd.Process.Pid, []byte(key))[0]
+	}
+	t.Logf("copies in memory: %v", copies)
+	for what, most := range storedKeyCopies {
+		n, known := copies[what]
+		if !known {
+			t.Errorf("the store has no %s", what)
+		}
+		if n > most {
+			t.Errorf("%s: %d copies in memory, at most %d", what, n, most)
+		}
 	}
 }
 
-func copiesInMemory(t *testing.T, pid int, what []byte) (n int) {
-	t.Helper()
-	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
-	if err != nil {
-		t.Skipf("SKIPPED: the process's memory cannot be read: %v", err)
-	}
-	defer mem.Close()
-	for line := range strings.Lines(string(maps)) {
-		var from, to int64
-		var mode string
-		if _, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode); err != nil || mode[0] != 'r' || strings.Contains(line, "[v") {
-			continue
-		}
-		block := make([]byte, to-from)
-		if k, _ := mem.ReadAt(block, from); k > 0 {
-			n += bytes.Count(block[:k], what)
-		}
-	}
-	return n
-}
+// storedKeyCopies is how many copies of the keys that the store holds the command
+// may have: those that it needs, where they are and where the runtime has moved
+// them. It has not used the master key and the data key that are there.
+var storedKeyCopies = map[string]int{"root key": 2, "integrity key": 2, "master key": 1, "data key": 0}
