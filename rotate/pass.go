@@ -92,6 +92,9 @@ func (r *run) dataKeys() error {
 		if err != nil {
 			return err
 		}
+		if p.written != nil {
+			close(p.written)
+		}
 		r.account(b)
 		r.rest(b)
 	}
@@ -99,13 +102,19 @@ func (r *run) dataKeys() error {
 }
 
 type preparation struct {
-	batch *store.Prepared
-	err   error
+	batch   *store.Prepared
+	err     error
+	written chan struct{} // to be closed when the batch is written, if not nil
 }
 
+// logRoom is how many bytes of envelopes are written while the next ones are read.
+// SQLite begins its write-ahead log anew only when nobody reads an older state:
+// a run that always reads would let it grow to the size of what it writes.
+const logRoom = 4 << 20
+
 // prepare reads and rewraps batch after batch in a goroutine, at most one ahead
-// of the one that is taken. It closes the channel at the end of the pass, after
-// an error, and when ctx is cancelled.
+// of the one that is taken, and now and then none, for the log's sake. It closes
+// the channel at the end of the pass, after an error, and when ctx is cancelled.
 func (r *run) prepare(ctx context.Context) <-chan preparation {
 	out := make(chan preparation)
 	cores := 1
@@ -115,10 +124,17 @@ func (r *run) prepare(ctx context.Context) <-chan preparation {
 	go func() {
 		defer close(out)
 		var after int64
+		size := 0
 		for ctx.Err() == nil {
 			p, err := r.job.Prepare(ctx, after, r.pace.rows(int(r.rows.Load())), cores)
+			next := preparation{batch: p, err: err}
+			if err == nil {
+				if size += p.Size(); size >= logRoom {
+					next.written, size = make(chan struct{}), 0
+				}
+			}
 			select {
-			case out <- preparation{p, err}:
+			case out <- next:
 			case <-ctx.Done():
 				return
 			}
@@ -126,6 +142,12 @@ func (r *run) prepare(ctx context.Context) <-chan preparation {
 				return
 			}
 			after = p.Last()
+			if next.written != nil {
+				select {
+				case <-next.written:
+				case <-ctx.Done():
+				}
+			}
 		}
 	}()
 	return out

@@ -117,6 +117,9 @@ type Prepared struct {
 // Last returns where the next batch begins.
 func (p *Prepared) Last() int64 { return p.batch.last }
 
+// Size returns how many bytes of new envelopes it has.
+func (p *Prepared) Size() int { return len(p.batch.new) + len(p.batch.values) }
+
 // End reports that nothing is left behind Last.
 func (p *Prepared) End() bool { return p.batch.end }
 
