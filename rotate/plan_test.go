@@ -260,7 +260,8 @@ func TestPlanIsAboutRight(t *testing.T) {
 					t.Errorf("the log grew by %d bytes, and was to grow by %d", grown, f.Disk.LogMost)
 				}
 				t.Logf("%.2f s planned, %s taken; %d bytes of log planned", f.Seconds, rep.Elapsed, f.Disk.LogMost)
-				if within(f.Seconds, rep.Elapsed.Seconds(), 3) {
+				taken := rep.Elapsed.Seconds()
+				if within(f.Seconds, taken, 3) || math.Abs(f.Seconds-taken) < 0.5 { // what a job of so few takes besides
 					return
 				}
 				tries = append(tries, fmt.Sprintf("%.2f s planned, %s taken", f.Seconds, rep.Elapsed))
