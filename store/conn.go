@@ -171,18 +171,23 @@ func pragma(ctx context.Context, q querier, name string) (string, error) {
 	return v, err
 }
 
-// roomForPages lets a connection of the store's own keep more pages of the file
-// than SQLite's default of 2 MB, and returns what puts that back. On a host's it
-// changes nothing. What cannot be set costs only time. A prepared statement would
-// do nothing: SQLite sets this when it compiles one.
-func roomForPages(q querier, kib int) (restore func()) {
+// alter changes a setting of a connection of the store's own, and returns what
+// makes it usual again. On a host's it changes nothing. A prepared statement would
+// do nothing: SQLite sets these when it compiles one.
+func alter(q querier, setting string, value, usual int) (restore func()) {
 	p, ok := q.(*pinned)
 	if !ok {
 		return func() {}
 	}
-	set := func(kib int) { p.Conn.ExecContext(context.Background(), fmt.Sprintf("PRAGMA cache_size = -%d", kib)) }
-	set(kib)
-	return func() { set(2000) }
+	set := func(v int) { p.Conn.ExecContext(context.Background(), fmt.Sprintf("PRAGMA %s = %d", setting, v)) }
+	set(value)
+	return func() { set(usual) }
+}
+
+// roomForPages lets a connection of the store's own keep more pages of the file
+// than SQLite's default of 2 MB. What cannot be set costs only time.
+func roomForPages(q querier, kib int) (restore func()) {
+	return alter(q, "cache_size", -kib, -2000)
 }
 
 // SQLite's primary result codes, https://sqlite.org/rescode.html.

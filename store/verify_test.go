@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -94,7 +95,11 @@ func TestVerifyFindsEveryEdit(t *testing.T) {
 			UPDATE reseal_labels
 			SET label = 'custom:' || secret_version || ',previous', secret_version = ` + third + `
 			WHERE label = 'custom' AND secret = 1`, false,
-			[]failure{{"", 0, "", "SQLite's integrity check: CHECK constraint failed in reseal_labels"}, {"a", 0, "", record}}},
+			[]failure{{"a", 0, "", record}}},
+		{"date before all dates", `PRAGMA ignore_check_constraints = 1; UPDATE reseal_data_keys SET made_at = -1 WHERE id = ` + third, true,
+			[]failure{{"", 0, "", "SQLite's integrity check: CHECK constraint failed in reseal_data_keys"}}},
+		{"description that cannot be one", `PRAGMA ignore_check_constraints = 1; UPDATE reseal_secrets SET description = char(0) WHERE id = 1`, false,
+			[]failure{{"", 0, "", "1 tag, and there should be 0: rows were removed or added by other means"}}},
 		{"key's state", `UPDATE reseal_master_keys SET state = 'disabled' WHERE name = 'mk-1'`, false, []failure{{"", 0, "mk-1", keyRecord}}},
 		{"key's primary", `UPDATE reseal_master_keys SET primary_version = 2 WHERE name = 'default'`, false,
 			[]failure{{"", 0, "default", keyRecord}, {"", 0, "default", "its primary version is missing"}}},
@@ -142,6 +147,19 @@ func TestVerifyFindsEveryEdit(t *testing.T) {
 				t.Error("a check that is not deep does not find it")
 			}
 		})
+	}
+}
+
+// A CHECK that the deep check leaves out must be of an authenticated column. Who
+// adds one to these tables decides whether it is.
+func TestEveryCheckThatVerifyLeavesOutIsCovered(t *testing.T) {
+	s := twoSecrets(t)
+	for table, want := range map[string]int{"reseal_secrets": 8, "reseal_labels": 1, "reseal_tags": 2, "reseal_audit_events": 5} {
+		var sql string
+		storetest.OK(t, s.Raw(t).QueryRow(`SELECT sql FROM sqlite_schema WHERE name = ?`, table).Scan(&sql))
+		if got := strings.Count(sql, "CHECK ("); got != want {
+			t.Errorf("%s has %d CHECKs, and %d were looked at", table, got, want)
+		}
 	}
 }
 
