@@ -113,8 +113,12 @@ type DataLossError struct {
 
 // Error names the number of rows that has to be agreed to.
 func (e *DataLossError) Error() string {
-	return fmt.Sprintf("going from schema version %d to %d loses %d rows for good, and the number agreed to is %d: restore a backup instead, or agree to exactly %d",
-		e.From, e.To, e.Rows, e.Agreed, e.Rows)
+	rows := "rows"
+	if e.Rows == 1 {
+		rows = "row"
+	}
+	return fmt.Sprintf("going from schema version %d to %d loses %d %s for good, and the number agreed to is %d: restore a backup instead, or agree to exactly %d",
+		e.From, e.To, e.Rows, rows, e.Agreed, e.Rows)
 }
 
 // Is reports whether target is [ErrDataLoss].

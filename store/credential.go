@@ -119,11 +119,11 @@ func readPrivate(path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key file: %w", err)
 	}
+	if !info.Mode().IsRegular() || info.Size() > 4096 {
+		return nil, fmt.Errorf("key file %q: %w: %w: not a small regular file", path, ErrInvalid, crypto.ErrKeyFile)
+	}
 	if mode := info.Mode(); runtime.GOOS != "windows" && mode.Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("key file %q has mode %04o: %w: run chmod 600 on it", path, mode.Perm(), ErrPermissions)
-	}
-	if !info.Mode().IsRegular() || info.Size() > 4096 {
-		return nil, fmt.Errorf("key file %q: %w: not a small regular file", path, ErrInvalid)
 	}
 	return os.ReadFile(path)
 }

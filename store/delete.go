@@ -19,6 +19,7 @@ type DeleteResult struct {
 // RestoreResult says what a Restore did.
 type RestoreResult struct {
 	Name     string
+	Restored bool     // false if it was not deleted: nothing was changed
 	Warnings []string // which master keys stand in the way of reading it
 }
 
@@ -94,7 +95,7 @@ func (t *tx) restore(name string) (RestoreResult, error) {
 	t.audit(event{action: "restore", secret: name, key: sec.keyName, detail: map[string]any{
 		"purge_at": fromMillis(sec.purgeAt).Format(time.RFC3339),
 	}})
-	sec.deletedAt, sec.purgeAt = 0, 0
+	sec.deletedAt, sec.purgeAt, res.Restored = 0, 0, true
 	return res, t.saveSecret(sec)
 }
 

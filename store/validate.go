@@ -48,14 +48,14 @@ func CheckName(name string) error {
 
 func checkKeyName(name string) error {
 	if len(name) < 1 || len(name) > 64 || !plainName(name) {
-		return invalid("master key name %q: 1 to 64 of A-Za-z0-9_+=.@-", name)
+		return invalid("master key name %.80q: 1 to 64 of A-Za-z0-9_+=.@-", name)
 	}
 	return nil
 }
 
 func checkLabel(label string) error {
 	if len(label) < 1 || len(label) > 64 || !plainName(label) {
-		return invalid("label %q: 1 to 64 of A-Za-z0-9_+=.@-", label)
+		return invalid("label %.80q: 1 to 64 of A-Za-z0-9_+=.@-", label)
 	}
 	return nil
 }
@@ -88,10 +88,10 @@ func checkDescription(d string) error {
 func checkTags(tags map[string]string) error {
 	for k, v := range tags {
 		if k == "" || utf8.RuneCountInString(k) > 128 || !plainText(k) {
-			return invalid("tag key %q: 1 to 128 characters without control characters", k)
+			return invalid("tag key %.80q: 1 to 128 characters without control characters", k)
 		}
 		if utf8.RuneCountInString(v) > 256 || !text(v) {
-			return invalid("value of tag %q: at most 256 characters of text", k)
+			return invalid("value of tag %.80q: at most 256 characters of text", k)
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/reseal/reseal/store"
 )
@@ -60,11 +62,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	a.root.SetArgs(args)
 	a.json = jsonAsked(args)
 	cmd, err := a.root.ExecuteContextC(ctx)
-	if err != nil && !a.started {
+	switch lost := a.stdout.err; {
+	case lost != nil && (err == nil || errors.Is(err, lost)):
+		err = &cliError{exit: exitFailed, code: "output", msg: "write output: " + lost.Error(), err: lost}
+	case err != nil && !a.started:
 		err = usageFrom(cmd, err)
-	}
-	if err == nil && a.stdout.err != nil {
-		err = &cliError{exit: exitFailed, code: "output", msg: "write output: " + a.stdout.err.Error(), err: a.stdout.err}
 	}
 	if err != nil {
 		return a.fail(err)
@@ -114,6 +116,7 @@ configured with is the key that wraps every version of it.`,
 	)
 	a.addCommands(root)
 	root.InitDefaultHelpCmd()
+	a.helpOfCommands(root)
 	root.InitDefaultCompletionCmd()
 	a.finish(root)
 	return root
@@ -146,6 +149,19 @@ func (a *app) addCommands(root *cobra.Command) {
 		a.pruneCommand(), a.discardCommand(), a.randomCommand(), a.importCommand(), a.exportCommand())
 	add("keys", a.keyCommand(), a.setKeyCommand(), a.rotateCommand())
 	add("store", a.initCommand(), a.unsealCommand(), a.verifyCommand(), a.sweepCommand(), a.backupCommand(), a.anchorCommand(), a.auditCommand(), a.migrateCommand(), a.doctorCommand(), a.demoCommand(), a.versionCommand())
+}
+
+// helpOfCommands makes help for what is no command an error.
+func (a *app) helpOfCommands(root *cobra.Command) {
+	help, _, _ := root.Find([]string{"help"})
+	show := help.Run
+	help.RunE = func(cmd *cobra.Command, args []string) error {
+		if of, rest, _ := root.Find(args); len(rest) > 0 {
+			return a.group(of, rest)
+		}
+		show(cmd, args)
+		return nil
+	}
 }
 
 // finish gives every command what all of them have.
@@ -198,9 +214,31 @@ func (a *app) completeNames(args []string) cobra.CompletionFunc {
 // runs adapts a command's body to cobra.
 func (a *app) runs(fn func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
+		if err := noEmptyFile(cmd); err != nil {
+			return err
+		}
 		a.started = true
 		return fn(cmd.Context(), args)
 	}
+}
+
+// noEmptyFile refuses a flag whose file has no name: a variable that is not set,
+// which would send a value to the terminal or choose another key.
+func noEmptyFile(cmd *cobra.Command) (err error) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if kind, _ := pflag.UnquoteUsage(f); kind == "file" && f.Value.String() == "" {
+			err = usagef(cmd.CommandPath()+" --help", "--%s is empty: it takes the name of a file", f.Name)
+		}
+	})
+	return err
+}
+
+// numbered refuses version 0.
+func numbered(version uint64) error {
+	if version == 0 {
+		return usagef("", "versions are numbered from 1")
+	}
+	return nil
 }
 
 // noun is a command that only has other commands under it.

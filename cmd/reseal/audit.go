@@ -30,9 +30,12 @@ and to. reseal audit verify checks that none was altered, removed or added.`,
 	}
 	c.Flags().StringVar(&f.Secret, "secret", "", "only events of this secret `name`")
 	c.Flags().StringVar(&f.Key, "key", "", "only events of this master `key`")
-	c.Flags().IntVar(&f.Limit, "limit", 0, "only the newest `n`")
+	c.Flags().IntVar(&f.Limit, "limit", 0, "only the newest `n` (default all)")
 	c.Flags().Var(&since, "since", "only events of the last so many days or hours, like 7d")
 	c.RunE = a.runs(func(ctx context.Context, _ []string) error {
+		if f.Limit < 0 {
+			return usagef("", "--limit is %d: 1 or more, or 0 for all", f.Limit)
+		}
 		if since > 0 {
 			f.Since = a.now().Add(-time.Duration(since))
 		}
@@ -64,7 +67,11 @@ func (a *app) listEvents(ctx context.Context, s *store.Store, f store.EventFilte
 		rows = append(rows, []string{fmt.Sprint(e.Seq), date(e.Time), e.Actor, e.Action, dash(e.Secret), dash(e.Key), string(e.Detail)})
 	}
 	a.noteRecorded(s)
-	return a.emit(out, func(w io.Writer) { table(w, "EVENT TIME ACTOR ACTION SECRET KEY DETAIL", rows) })
+	return a.emit(out, func(w io.Writer) {
+		if len(rows) > 0 {
+			table(w, "EVENT TIME ACTOR ACTION SECRET KEY DETAIL", rows)
+		}
+	})
 }
 
 func (a *app) auditVerify() *cobra.Command {

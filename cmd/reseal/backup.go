@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -36,6 +35,9 @@ today, whatever becomes of slots and keys here.`,
 		Example: `  reseal backup copy.db`,
 		Args:    takes("FILE"),
 		RunE: a.runs(func(ctx context.Context, args []string) error {
+			if err := freePath(args[0]); err != nil {
+				return err
+			}
 			return a.unsealed(ctx, func(s *store.Store) error { return a.backup(ctx, s, args[0]) })
 		}),
 	}
@@ -43,9 +45,6 @@ today, whatever becomes of slots and keys here.`,
 
 func (a *app) backup(ctx context.Context, s *store.Store, path string) error {
 	b, err := s.Backup(ctx, path)
-	if errors.Is(err, store.ErrExists) {
-		return &cliError{exit: exitFailed, code: "exists", msg: err.Error(), remedy: "name another file", err: err}
-	}
 	if err != nil {
 		return err
 	}

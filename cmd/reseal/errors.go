@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"github.com/reseal/reseal/migrations"
@@ -43,6 +44,22 @@ func (e *cliError) Unwrap() error { return e.err }
 // usagef is bad usage or input, with what to do.
 func usagef(remedy, format string, args ...any) error {
 	return &cliError{exit: exitUsage, code: "usage", msg: fmt.Sprintf(format, args...), remedy: remedy}
+}
+
+// existsf is a file in the way of one that is to be made.
+func existsf(format string, args ...any) error {
+	return &cliError{exit: exitFailed, code: "exists", msg: fmt.Sprintf(format, args...) + ": there is such a file already", remedy: "name another file", err: store.ErrExists}
+}
+
+// makeError is an error in making a new file.
+func makeError(what string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return existsf("%s", what)
+	case errors.Is(err, fs.ErrNotExist):
+		return usagef("", "%s: there is no such folder", what)
+	}
+	return &cliError{exit: exitFailed, code: "output", msg: fmt.Sprintf("%s: %v", what, err), err: err}
 }
 
 // foundf is the end of a check that found something.
@@ -92,7 +109,7 @@ var kinds = []struct {
 	{store.ErrBusy, "busy", exitFailed, "run the command again when that has ended"},
 	{migrations.ErrBusy, "busy", exitFailed, "run the command again when that has ended"},
 	{migrations.ErrInUse, "in_use", exitFailed, "stop what uses the store and run the command again"},
-	{migrations.ErrDataLoss, "data_loss", exitFailed, ""},
+	{migrations.ErrDataLoss, "data_loss", exitFailed, "bring an older store back with reseal migrate restore, or agree to the loss with --destroy-data"},
 	{store.ErrDiskFull, "disk_full", exitFailed, "make room on the disk and run the command again"},
 	{migrations.ErrDiskFull, "disk_full", exitFailed, "make room on the disk and run the command again"},
 	{store.ErrIO, "io_error", exitFailed, "look at the disk and its messages, then run: reseal verify --deep"},

@@ -38,6 +38,9 @@ newline after the value that it prints is not part of it.`,
 	c.Flags().StringVar(&command, "hook", "", "the shell `command` that is run for each step")
 	c.MarkFlagRequired("hook")
 	c.RunE = a.runs(func(ctx context.Context, args []string) error {
+		if command == "" {
+			return usagef("reseal rotate value --help", "--hook is empty: it takes a shell command")
+		}
 		return a.unsealed(ctx, func(s *store.Store) error {
 			return a.changeValue(ctx, s, args[0], &hook{command: command, app: a})
 		})
@@ -57,8 +60,14 @@ func (a *app) changeValue(ctx context.Context, s *store.Store, name string, h *h
 	r, err := rotate.Value(ctx, s, name, h)
 	var step *rotate.StepError
 	if errors.As(err, &step) && ctx.Err() == nil {
-		return &cliError{exit: exitFailed, code: "hook_failed", msg: err.Error(), err: err,
-			remedy: fmt.Sprintf("run the command again to go on at step %s, or give it up: reseal label %s pending --remove", step.Step, name)}
+		again := fmt.Sprintf("run the command again to go on at step %s", step.Step)
+		switch step.Step {
+		case rotate.StepCreate: // nothing was stored
+			again = "run the command again"
+		case rotate.StepSet, rotate.StepTest:
+			again += ", or give it up: reseal label " + name + " pending --remove"
+		}
+		return &cliError{exit: exitFailed, code: "hook_failed", msg: err.Error(), err: err, remedy: again}
 	}
 	if err != nil {
 		return err

@@ -67,12 +67,23 @@ none.`,
 	c.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"dotenv", "json", "sqlite-column"}, cobra.ShellCompDirectiveNoFileComp))
 	c.RunE = a.runs(func(ctx context.Context, args []string) error {
 		f.prefixGiven = c.Flags().Changed("prefix")
+		if err := a.checkMaxValue(); err != nil {
+			return err
+		}
 		if err := f.column.check(f.format, c.Flags().Changed); err != nil {
 			return err
 		}
 		return a.importFile(ctx, args[0], f)
 	})
 	return c
+}
+
+// checkMaxValue says what is wrong with --max-value in its own name.
+func (a *app) checkMaxValue() error {
+	if a.maxValue < 0 || a.maxValue > store.MaxValueLimit {
+		return usagef("", "--max-value is %d: at most %d", a.maxValue, store.MaxValueLimit)
+	}
+	return nil
 }
 
 // maxImport bounds the file that is read into memory.
@@ -201,7 +212,10 @@ func (a *app) importPairs(ctx context.Context, s *store.Store, pairs []pair, f i
 				fmt.Fprintf(w, "%-10s%s\n", part.what, name)
 			}
 		}
-		if f.dryRun {
+		switch {
+		case len(pairs) == 0:
+			fmt.Fprintln(a.stderr, "reseal: there are no values in it")
+		case f.dryRun:
 			fmt.Fprintln(a.stderr, "reseal: dry run, nothing was stored")
 		}
 	})
@@ -255,6 +269,9 @@ is an error that names it: nothing is printed then.`,
 	c.RunE = a.runs(func(ctx context.Context, _ []string) error {
 		if format != "dotenv" && format != "json" {
 			return usagef("reseal export --help", "format %q: dotenv or json", format)
+		}
+		if err := freePath(out); err != nil {
+			return err
 		}
 		return a.export(ctx, format, prefix, out)
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -38,8 +39,10 @@ type jsonInit struct {
 
 func (a *app) init(ctx context.Context, _ []string) error {
 	if _, err := os.Lstat(a.db); err == nil {
-		return &cliError{exit: exitFailed, code: "exists", msg: fmt.Sprintf("create store %q: there is such a file already", a.db), err: store.ErrExists,
-			remedy: "name another file with --db"}
+		return existsf("create store %q", a.db)
+	}
+	if _, err := os.Stat(filepath.Dir(a.db)); errors.Is(err, fs.ErrNotExist) {
+		return makeError(fmt.Sprintf("create store %q", a.db), err)
 	}
 	cred, written, err := a.newCredential(ctx)
 	if err != nil {
@@ -48,9 +51,6 @@ func (a *app) init(ctx context.Context, _ []string) error {
 	s, err := store.Create(ctx, a.db, cred, a.options())
 	if err != nil {
 		removeNew(written)
-		if errors.Is(err, fs.ErrNotExist) {
-			return usagef("", "create store %q: there is no such folder", a.db)
-		}
 		return err
 	}
 	if err := s.Close(); err != nil {

@@ -73,9 +73,13 @@ A master key that stands in the way of reading it is named.`,
 				}
 				out := struct {
 					Name     string   `json:"name"`
+					Restored bool     `json:"restored"`
 					Warnings []string `json:"warnings"`
-				}{res.Name, list(res.Warnings)}
+				}{res.Name, res.Restored, list(res.Warnings)}
 				a.warnings(res.Warnings)
+				if !res.Restored {
+					return a.say(out, "%s was not deleted: nothing was changed", res.Name)
+				}
 				return a.say(out, "%s is restored", res.Name)
 			})
 		}),
@@ -205,6 +209,9 @@ key were enabled, is refused.`,
 	c.Flags().Uint64Var(&version, "version", 0, "the version's `number`")
 	c.MarkFlagRequired("version")
 	c.RunE = a.runs(func(ctx context.Context, args []string) error {
+		if err := numbered(version); err != nil {
+			return err
+		}
 		return a.unsealed(ctx, func(s *store.Store) error {
 			if err := s.Discard(ctx, args[0], version); err != nil {
 				return err

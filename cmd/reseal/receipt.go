@@ -38,21 +38,6 @@ func (a *app) writeReceipts(path string, r *rotate.Report) error {
 	return err
 }
 
-// freePath refuses a file that exists, or could not be made, before work begins
-// whose result it is to hold.
-func freePath(path string) error {
-	if path == "" {
-		return nil
-	}
-	if _, err := os.Lstat(path); err == nil {
-		return usagef("name another file", "%q: there is such a file already", path)
-	}
-	if err := writeNewFile(path, nil); err != nil {
-		return err
-	}
-	return os.Remove(path)
-}
-
 type jsonReceiptCheck struct {
 	jsonVerification
 	Genuine   bool          `json:"genuine"`   // always, or it is an error
@@ -72,14 +57,18 @@ func readReceipts(path string) ([]store.Receipt, error) {
 		if err := d.Decode(&text); err == io.EOF && len(out) > 0 {
 			return out, nil
 		} else if err != nil {
-			return nil, usagef("write one with: reseal rotate run --receipt FILE", "%q: the text is not a rotation's receipt", path)
+			return nil, notAReceipt(path)
 		}
 		rc, err := store.ParseReceipt(text)
 		if err != nil {
-			return nil, fmt.Errorf("%q: %w", path, err)
+			return nil, notAReceipt(path)
 		}
 		out = append(out, rc)
 	}
+}
+
+func notAReceipt(path string) error {
+	return usagef("write one with: reseal rotate run --receipt FILE", "%q: the text is not a rotation's receipt", path)
 }
 
 func (a *app) verifyReceipts(ctx context.Context, path string, f *rotateFlags) error {

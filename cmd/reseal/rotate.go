@@ -58,8 +58,8 @@ func (f *rotateFlags) manner(c *cobra.Command) {
 func (f *rotateFlags) options(ctx context.Context, s *store.Store, command string) (rotate.Options, error) {
 	o := f.Options
 	o.Mode, o.OlderThan, o.MadeBefore = rotate.Mode(f.mode), time.Duration(f.olderThan), time.Time(f.madeBefore)
-	if o.From == "" && o.Key == "" && o.OlderThan == 0 {
-		return o, usagef("reseal rotate "+command+" --help", "say what to rotate: --from KEY --to KEY, --key KEY, or --older-than")
+	if err := f.check(command); err != nil {
+		return o, err
 	}
 	if o.From == "" || o.To != "" || o.Key != "" {
 		return o, nil
@@ -74,6 +74,22 @@ func (f *rotateFlags) options(ctx context.Context, s *store.Store, command strin
 		err = usagef("name another key with --to, or its newest version with --key "+o.From, "%q is the default key itself", o.From)
 	}
 	return o, err
+}
+
+// check says what is wrong with the flags in their own names.
+func (f *rotateFlags) check(command string) error {
+	help := "reseal rotate " + command + " --help"
+	switch {
+	case f.Batch < 0:
+		return usagef(help, "--batch is %d: 1 or more", f.Batch)
+	case f.Rate < 0:
+		return usagef(help, "--rate is %d: 1 or more, or 0 for no limit", f.Rate)
+	case f.From != "" || f.Key != "" || f.olderThan > 0:
+		return nil
+	case command == "verify":
+		return usagef(help, "say which rotation: --from KEY --to KEY, --key KEY, or --receipt FILE")
+	}
+	return usagef(help, "say what to rotate: --from KEY --to KEY, --key KEY, or --older-than with more than nothing")
 }
 
 func (a *app) rotateRun() *cobra.Command {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,8 +18,9 @@ func (a *app) rotateStatus() *cobra.Command {
 		Use:   "status",
 		Short: "Show rotation jobs",
 		Long: `Show all rotation jobs, oldest first, and how far the open ones are. Exit code 5
-while one is open. Needs no key: what is shown is as recorded, but for what is left,
-which is counted.`,
+while one is open. A job that is complete was read back, unless it says "not
+verified". Needs no key: what is shown is as recorded, but for what is left, which
+is counted.`,
 		Example: `  reseal rotate status`,
 		Args:    takes(),
 		RunE:    a.runs(a.rotationStatus),
@@ -99,8 +102,11 @@ func (a *app) statusJSON(jobs []store.Job) jsonStatus {
 }
 
 func (j *jsonJob) remedy() string {
-	if j.State == store.JobPaused {
+	switch j.State {
+	case store.JobPaused:
 		return "reseal rotate resume " + j.Job
+	case store.JobRunning:
+		return "a process is at work on it; to stop that after its batch: reseal rotate pause " + j.Job
 	}
 	return j.job.Command()
 }
@@ -110,16 +116,29 @@ func jobTable(w io.Writer, jobs []store.Job) {
 		fmt.Fprintln(w, "no rotation was ever started")
 		return
 	}
+	header, scoped := "JOB MODE FROM TO STATE DONE LEFT STARTED TOOK", slices.ContainsFunc(jobs, func(j store.Job) bool { return j.Prefix != "" })
+	if scoped {
+		header += " PREFIX"
+	}
 	var rows [][]string
 	for _, j := range jobs {
-		verified := ""
-		if j.Verified {
-			verified = "verified"
+		state, took, left := string(j.State), "-", thousands(j.Remaining)
+		if j.State == store.JobComplete && !j.Verified {
+			state = "not verified"
 		}
-		rows = append(rows, []string{j.ID[:12], j.Mode, j.From, fmt.Sprintf("%s/%d", j.To, j.ToVersion), dash(j.Prefix), string(j.State),
-			thousands(j.Done), thousands(j.Remaining), date(j.StartedAt), date(j.FinishedAt), verified})
+		if !j.FinishedAt.IsZero() {
+			took = j.FinishedAt.Sub(j.StartedAt).Round(time.Second).String()
+		}
+		if j.State == store.JobCancelled {
+			left = "-" // nobody moves it any more
+		}
+		row := []string{j.ID[:8], j.Mode, j.From, fmt.Sprintf("%s/%d", j.To, j.ToVersion), state, thousands(j.Done), left, j.StartedAt.UTC().Format("2006-01-02T15:04Z"), took}
+		if scoped {
+			row = append(row, dash(j.Prefix))
+		}
+		rows = append(rows, row)
 	}
-	table(w, "JOB MODE FROM TO PREFIX STATE DONE REMAINING STARTED FINISHED CHECK", rows)
+	table(w, header, rows)
 }
 
 func (a *app) rotateVerify() *cobra.Command {

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"strings"
 	"unicode/utf8"
 
@@ -52,6 +55,12 @@ change nothing.`,
 		}
 		if c.Flags().Changed("description") {
 			opts.Description = &description
+		}
+		if _, err := os.Stat(in.fromFile); in.fromFile != "" && errors.Is(err, fs.ErrNotExist) {
+			return usagef("", "open %s: no such file or directory", in.fromFile)
+		}
+		if err := a.checkMaxValue(); err != nil {
+			return err
 		}
 		return a.put(ctx, args[0], in, &opts)
 	})
@@ -139,6 +148,9 @@ value goes to a new file that only you can read.`,
 			sel = append(sel, store.Version(version))
 		case c.Flags().Changed("version") || c.Flags().Changed("label"):
 			return usagef("reseal get --help", "versions are numbered from 1, and a label has a name")
+		}
+		if err := freePath(out); err != nil {
+			return err
 		}
 		return a.get(ctx, args[0], out, sel)
 	})
@@ -237,8 +249,10 @@ puts "previous" where it was; "current" cannot be removed.`,
 	c.MarkFlagsOneRequired("version", "remove")
 	c.MarkFlagsMutuallyExclusive("version", "remove")
 	c.RunE = a.runs(func(ctx context.Context, args []string) error {
-		if !remove && version == 0 {
-			return usagef("reseal label --help", "versions are numbered from 1")
+		if !remove {
+			if err := numbered(version); err != nil {
+				return err
+			}
 		}
 		return a.label(ctx, args[0], args[1], version, remove)
 	})

@@ -109,6 +109,9 @@ passphrase given, every wrap is opened and checked.`,
 			o.Prefix = args[0]
 		}
 		o.TagKey, o.TagValue, _ = strings.Cut(tag, "=")
+		if o.TagKey == "" && c.Flags().Changed("tag") {
+			return usagef("reseal list --help", "--tag is without a key: key=value, or key alone")
+		}
 		return a.list(ctx, o)
 	})
 	return c

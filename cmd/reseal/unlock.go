@@ -99,11 +99,11 @@ func readPassphrase(path string) ([]byte, error) {
 	if err != nil {
 		return nil, credentialError(fmt.Errorf("passphrase file: %w", err))
 	}
-	if mode := info.Mode(); runtime.GOOS != "windows" && mode.Perm()&0o077 != 0 {
-		return nil, credentialError(fmt.Errorf("passphrase file %q has mode %04o: %w: run chmod 600 on it", path, mode.Perm(), store.ErrPermissions))
-	}
 	if !info.Mode().IsRegular() || info.Size() > 4096 {
 		return nil, credentialError(fmt.Errorf("passphrase file %q: %w: not a small regular file", path, store.ErrInvalid))
+	}
+	if mode := info.Mode(); runtime.GOOS != "windows" && mode.Perm()&0o077 != 0 {
+		return nil, credentialError(fmt.Errorf("passphrase file %q has mode %04o: %w: run chmod 600 on it", path, mode.Perm(), store.ErrPermissions))
 	}
 	p, err := os.ReadFile(path)
 	if err != nil {

@@ -22,7 +22,7 @@ type jsonSlot struct {
 	ID        string `json:"id"`
 	Kind      string `json:"kind"`
 	Label     string `json:"label"`
-	KDF       string `json:"kdf,omitempty"`
+	KDF       string `json:"kdf"` // "" for a key file
 	CreatedAt stamp  `json:"created_at"`
 	Unsealed  bool   `json:"unsealed"`
 }
@@ -73,7 +73,7 @@ func slotTable(w io.Writer, slots []store.SlotInfo) {
 		if s.Unsealed {
 			used = "in use now"
 		}
-		rows = append(rows, []string{s.ID, s.Kind, dash(s.Label), dash(s.KDF), date(s.CreatedAt), used})
+		rows = append(rows, []string{s.ID[:12], s.Kind, dash(s.Label), dash(s.KDF), date(s.CreatedAt), used})
 	}
 	table(w, "SLOT KIND LABEL KDF CREATED NOTE", rows)
 }
@@ -94,15 +94,33 @@ its slots. Keep a recovery key where the store is not.`,
 	c.Flags().StringVar(&label, "label", "", "`text` that says what the slot is for")
 	c.MarkFlagsMutuallyExclusive("new-key-file", "new-passphrase-file")
 	c.RunE = a.runs(func(ctx context.Context, _ []string) error {
-		return a.unsealed(ctx, func(s *store.Store) error {
-			return a.addSlot(ctx, s, source{keyFile: keyFile, passphraseFile: passphraseFile}, label)
-		})
+		src := source{keyFile: keyFile, passphraseFile: passphraseFile}
+		if err := src.usable(); err != nil {
+			return err
+		}
+		return a.unsealed(ctx, func(s *store.Store) error { return a.addSlot(ctx, s, src, label) })
 	})
 	return c
 }
 
+const giveNew = "give --new-key-file or --new-passphrase-file"
+
+// usable finds what is wrong with the source of a new slot before the store is
+// unsealed for it.
+func (s source) usable() error {
+	if s.passphraseFile == "" {
+		return freePath(s.keyFile)
+	}
+	_, err := s.credential()
+	var c *cliError
+	if errors.As(err, &c) && errors.Is(err, fs.ErrNotExist) {
+		c.remedy = giveNew
+	}
+	return err
+}
+
 func (a *app) addSlot(ctx context.Context, s *store.Store, src source, label string) error {
-	cred, written, err := a.credentialFor(ctx, src, "give --new-key-file or --new-passphrase-file")
+	cred, written, err := a.credentialFor(ctx, src, giveNew)
 	if err != nil {
 		return err
 	}
@@ -120,8 +138,8 @@ func (a *app) addSlot(ctx context.Context, s *store.Store, src source, label str
 func (a *app) credentialFor(ctx context.Context, src source, remedy string) (cred store.Credential, written string, err error) {
 	if src.keyFile != "" {
 		cred, err := store.NewKeyFile(src.keyFile)
-		if errors.Is(err, fs.ErrExist) {
-			err = usagef("name another file", "key file %q: there is such a file already", src.keyFile)
+		if err != nil {
+			err = makeError(fmt.Sprintf("key file %q", src.keyFile), plainError(err))
 		}
 		return cred, src.keyFile, err
 	}

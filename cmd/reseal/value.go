@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -84,13 +86,15 @@ func readFile(path string) ([]byte, error) {
 	return readLimited(f)
 }
 
-// readLimited reads one byte more than any value may have, so that the store's
-// own limit answers.
+// readLimited reads what is no longer than any value may be.
 func readLimited(r io.Reader) ([]byte, error) {
 	buf := make([]byte, store.MaxValueLimit+1)
 	n, err := io.ReadFull(r, buf)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = nil
+	}
+	if err == nil && n > store.MaxValueLimit {
+		err = fmt.Errorf("it is longer than %d bytes, which no value may be", store.MaxValueLimit)
 	}
 	if err != nil {
 		clear(buf)
@@ -107,7 +111,10 @@ func (a *app) settleSpace(ctx context.Context, value []byte, in valueInput) ([]b
 	if in.trim {
 		return trimmed, nil
 	}
-	if in.keep || len(trimmed) == len(value) || len(trimmed) == 0 || bytes.ContainsAny(trimmed, "\r\n") {
+	if len(trimmed) == 0 && len(value) > 0 && !in.keep {
+		return nil, usagef("add --keep if that is the value", "there is nothing but white space on standard input")
+	}
+	if in.keep || len(trimmed) == len(value) || bytes.ContainsAny(trimmed, "\r\n") {
 		return value, nil
 	}
 	where := spaceAround(value, trimmed)
@@ -142,20 +149,40 @@ func spaceAround(value, trimmed []byte) string {
 }
 
 // writeNewFile writes a new file that only its owner can read.
-func writeNewFile(path string, data []byte) (err error) {
+func writeNewFile(path string, data []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, os.ErrExist) {
-		return usagef("name another file", "%q: there is such a file already", path)
-	}
 	if err != nil {
-		return usagef("", "%v", err)
+		return makeError(strconv.Quote(path), plainError(err))
 	}
-	defer func() {
-		if err != nil {
-			os.Remove(path)
-			err = &cliError{exit: exitFailed, code: "output", msg: err.Error(), err: err}
-		}
-	}()
 	_, err = f.Write(data)
-	return errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err != nil {
+		os.Remove(path)
+		return makeError(strconv.Quote(path), plainError(err))
+	}
+	return nil
+}
+
+// plainError is an error without the path that it repeats.
+func plainError(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
+// freePath refuses a file that exists, or could not be made, before somebody is
+// asked for a passphrase or work begins whose result it is to hold. An empty path
+// is none.
+func freePath(path string) error {
+	if path == "" {
+		return nil
+	}
+	if _, err := os.Lstat(path); err == nil {
+		return existsf("%q", path)
+	}
+	if err := writeNewFile(path, nil); err != nil {
+		return err
+	}
+	return os.Remove(path)
 }

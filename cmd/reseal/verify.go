@@ -92,6 +92,11 @@ breaks, the command that fixes it is named.`,
 	}
 	c.Flags().Uint64Var(&version, "version", 0, "the version of this `number` (default the current one)")
 	c.RunE = a.runs(func(ctx context.Context, args []string) error {
+		if c.Flags().Changed("version") {
+			if err := numbered(version); err != nil {
+				return err
+			}
+		}
 		return a.unsealed(ctx, func(s *store.Store) error { return a.explain(ctx, s, args[0], version) })
 	})
 	return c
