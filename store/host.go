@@ -48,6 +48,9 @@ func New(ctx context.Context, db *sql.DB, cred Credential, opts *Options) (*Stor
 	if err := s.settleIn(ctx, &cred); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
+	if s.prepared, err = prepareIn(ctx, db); err != nil {
+		return nil, fmt.Errorf("open store: %w", sqlError(err))
+	}
 	return s, nil
 }
 

@@ -118,9 +118,14 @@ const selectKeys = `
 	FROM reseal_master_keys AS k
 	LEFT JOIN reseal_master_key_versions AS v ON v.master_key = k.id`
 
+const (
+	keyByRow = ` WHERE k.id = ?`
+	keyOrder = ` ORDER BY k.name, v.number`
+)
+
 // loadKeys reads the master keys that where chooses, by name, unchecked.
 func loadKeys(ctx context.Context, q querier, where string, args ...any) ([]*masterKey, error) {
-	rows, err := q.QueryContext(ctx, selectKeys+where+` ORDER BY k.name, v.number`, args...)
+	rows, err := q.QueryContext(ctx, selectKeys+where+keyOrder, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +168,7 @@ func loadAllKeys(ctx context.Context, q querier) ([]*masterKey, error) {
 
 // loadKey reads the master key of that row, unchecked.
 func loadKey(ctx context.Context, q querier, row int64) (*masterKey, error) {
-	return oneKey(fmt.Sprintf("row %d", row))(loadKeys(ctx, q, ` WHERE k.id = ?`, row))
+	return oneKey(fmt.Sprintf("row %d", row))(loadKeys(ctx, q, keyByRow, row))
 }
 
 // loadKeyByName reads the master key of that name, unchecked.
@@ -300,14 +305,16 @@ func (r *keyring) wrapError(k *masterKey, v keyVersion, err error) error {
 		Detail: fmt.Sprintf("master key version %d: %v", v.number, err)}
 }
 
+const selectWraps = `
+	SELECT root_id, wrapped
+	FROM reseal_master_key_wraps
+	WHERE master_key_version = ?
+	ORDER BY id`
+
 // loadWrap reads the wrap of a master key version under a root key that this
 // process holds. While the root key rotates there are two.
 func (r *keyring) loadWrap(ctx context.Context, q querier, k *masterKey, v keyVersion) (rootID crypto.ID, wrapped []byte, err error) {
-	rows, err := q.QueryContext(ctx, `
-		SELECT root_id, wrapped
-		FROM reseal_master_key_wraps
-		WHERE master_key_version = ?
-		ORDER BY id`, v.row)
+	rows, err := q.QueryContext(ctx, selectWraps, v.row)
 	if err != nil {
 		return rootID, nil, err
 	}

@@ -77,6 +77,11 @@ func (t *tx) removeLabel(name, labelName string) error {
 	return t.saveSecret(sec)
 }
 
+const upsertLabel = `
+	INSERT INTO reseal_labels (secret, label, secret_version)
+	VALUES (?, ?, ?)
+	ON CONFLICT (secret, label) DO UPDATE SET secret_version = excluded.secret_version`
+
 // moveLabel puts a label on a version, in the table and in sec. The caller
 // saves sec.
 func (t *tx) moveLabel(sec *secret, name string, to label) error {
@@ -84,11 +89,7 @@ func (t *tx) moveLabel(sec *secret, name string, to label) error {
 	if had && was.version == to.version {
 		return nil
 	}
-	if _, err := t.exec(`
-		INSERT INTO reseal_labels (secret, label, secret_version)
-		VALUES (?, ?, ?)
-		ON CONFLICT (secret, label) DO UPDATE SET secret_version = excluded.secret_version`,
-		sec.row, name, to.version); err != nil {
+	if _, err := t.exec(upsertLabel, sec.row, name, to.version); err != nil {
 		return err
 	}
 	to.label = name

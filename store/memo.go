@@ -92,14 +92,16 @@ func (t *tx) openJobTarget(k *masterKey, name string) (int64, error) {
 	return 0, nil
 }
 
+const selectOpenJobs = `
+	SELECT from_key, to_key, prefix
+	FROM reseal_rotation_jobs
+	WHERE state IN ('running', 'paused') AND from_key <> to_key`
+
 func (m *memo) readJobs(t *tx) error {
 	if m.jobsRead {
 		return nil
 	}
-	rows, err := t.q.QueryContext(t.ctx, `
-		SELECT from_key, to_key, prefix
-		FROM reseal_rotation_jobs
-		WHERE state IN ('running', 'paused') AND from_key <> to_key`)
+	rows, err := t.q.QueryContext(t.ctx, selectOpenJobs)
 	if err != nil {
 		return err
 	}

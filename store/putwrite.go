@@ -21,6 +21,21 @@ type newVersion struct {
 	sealed, wrapped []byte
 }
 
+const (
+	insertSecret = `
+		INSERT INTO reseal_secrets (secret_id, name, master_key, next_number, version_count, created_at, updated_at, tag)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
+	insertVersion = `
+		INSERT INTO reseal_secret_versions (version_id, secret, number, created_at, token, sealed)
+		VALUES (?, ?, ?, ?, NULLIF(?, ''), ?)`
+	insertDataKey = `
+		INSERT INTO reseal_data_keys (id, master_key_version, wrapped, made_at)
+		VALUES (?, ?, ?, ?)`
+	insertLabel = `
+		INSERT INTO reseal_labels (secret, label, secret_version)
+		VALUES (?, ?, ?)`
+)
+
 // writePut seals the value as the secret's next version and moves the labels to
 // it. The ids that the contexts name are chosen here, inside the transaction.
 func (t *tx) writePut(plan *putPlan) (PutResult, error) {
@@ -83,9 +98,7 @@ func (t *tx) writeFirst(plan *putPlan, v *newVersion) error {
 	}
 	for i := range sec.labels {
 		sec.labels[i].version = v.version
-		if _, err := t.exec(`
-			INSERT INTO reseal_labels (secret, label, secret_version)
-			VALUES (?, ?, ?)`, sec.row, sec.labels[i].label, v.version); err != nil {
+		if _, err := t.exec(insertLabel, sec.row, sec.labels[i].label, v.version); err != nil {
 			return err
 		}
 	}
@@ -115,9 +128,7 @@ func (t *tx) insertSecret(sec *secret) error {
 	if err != nil {
 		return err
 	}
-	res, err := t.exec(`
-		INSERT INTO reseal_secrets (secret_id, name, master_key, next_number, version_count, created_at, updated_at, tag)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, sec.id[:], sec.name, sec.keyRow, sec.nextNumber, sec.versionCount, t.now, t.now, tag)
+	res, err := t.exec(insertSecret, sec.id[:], sec.name, sec.keyRow, sec.nextNumber, sec.versionCount, t.now, t.now, tag)
 	if err != nil {
 		return err
 	}
@@ -130,9 +141,7 @@ func (t *tx) insertSecret(sec *secret) error {
 
 // insertVersion writes a version with its data key, and notes its row.
 func (t *tx) insertVersion(plan *putPlan, v *newVersion) error {
-	ins, err := t.exec(`
-		INSERT INTO reseal_secret_versions (version_id, secret, number, created_at, token, sealed)
-		VALUES (?, ?, ?, ?, NULLIF(?, ''), ?)`, v.versionID[:], plan.sec.row, v.number, t.now, plan.Token, v.sealed)
+	ins, err := t.exec(insertVersion, v.versionID[:], plan.sec.row, v.number, t.now, plan.Token, v.sealed)
 	if err != nil {
 		return err
 	}
@@ -140,8 +149,6 @@ func (t *tx) insertVersion(plan *putPlan, v *newVersion) error {
 	if err := firstError(err, t.rows.change(t.s.keys, versionRows, 1, v.versionID[:])); err != nil {
 		return err
 	}
-	_, err = t.exec(`
-		INSERT INTO reseal_data_keys (id, master_key_version, wrapped, made_at)
-		VALUES (?, ?, ?, ?)`, v.version, v.keyVersion, v.wrapped, max(0, t.now))
+	_, err = t.exec(insertDataKey, v.version, v.keyVersion, v.wrapped, max(0, t.now))
 	return err
 }

@@ -33,8 +33,10 @@ func (t *tx) sameSchema() error {
 	return nil
 }
 
+const schemaVersion = `PRAGMA main.schema_version`
+
 // schemaCount is SQLite's count of the changes of the file's schema.
 func schemaCount(ctx context.Context, q querier) (n int64, err error) {
-	err = q.QueryRowContext(ctx, `PRAGMA main.schema_version`).Scan(&n)
+	err = q.QueryRowContext(ctx, schemaVersion).Scan(&n)
 	return n, err
 }

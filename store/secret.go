@@ -133,10 +133,14 @@ func scanSecrets(rows *sql.Rows, each func(*secret) error) error {
 	return each(cur)
 }
 
+const selectSecretByName = selectSecret + `
+	WHERE s.name = CAST(? AS TEXT)
+	ORDER BY l.label`
+
 // loadSecret reads the secret of that name, unchecked; nil if there is none. A
 // tombstone is returned as such.
 func loadSecret(ctx context.Context, q querier, name string) (*secret, error) {
-	rows, err := q.QueryContext(ctx, selectSecret+` WHERE s.name = CAST(? AS TEXT) ORDER BY l.label`, name)
+	rows, err := q.QueryContext(ctx, selectSecretByName, name)
 	if err != nil {
 		return nil, err
 	}
@@ -216,6 +220,11 @@ func sortLabels(l []label) {
 	slices.SortFunc(l, func(a, b label) int { return strings.Compare(a.label, b.label) })
 }
 
+const updateSecret = `
+	UPDATE reseal_secrets
+	SET master_key = ?, next_number = ?, version_count = ?, deleted_at = ?, purge_at = ?, updated_at = ?, tag = ?
+	WHERE id = ?`
+
 // saveSecret writes a secret's row with its tag, from the row and labels as
 // they now are.
 func (t *tx) saveSecret(sec *secret) error {
@@ -225,10 +234,7 @@ func (t *tx) saveSecret(sec *secret) error {
 		return err
 	}
 	sec.tag = tag
-	return t.execOne(`
-		UPDATE reseal_secrets
-		SET master_key = ?, next_number = ?, version_count = ?, deleted_at = ?, purge_at = ?, updated_at = ?, tag = ?
-		WHERE id = ?`,
+	return t.execOne(updateSecret,
 		sec.keyRow, sec.nextNumber, sec.versionCount, orNull(sec.deletedAt), orNull(sec.purgeAt), t.now, tag, sec.row)
 }
 

@@ -25,32 +25,34 @@ type state struct {
 	rows       storedRows
 }
 
+const selectState = `
+	SELECT
+		s.store_id,
+		s.root_id,
+		s.next_root_id,
+		s.default_key,
+		k.key_id,
+		s.generation,
+		s.audit_count,
+		s.audit_head,
+		s.created_at,
+		s.tag,
+		s.rows_nonce,
+		s.rows_digest,
+		s.rows_tag,
+		s.secret_rows,
+		s.version_rows,
+		s.master_key_rows,
+		s.tag_rows,
+		s.job_rows
+	FROM reseal_state AS s
+	LEFT JOIN reseal_master_keys AS k ON k.id = s.default_key
+	WHERE s.id = 1`
+
 func loadState(ctx context.Context, q querier) (state, error) {
 	var st state
 	var storeID, rootID []byte
-	err := q.QueryRowContext(ctx, `
-		SELECT
-			s.store_id,
-			s.root_id,
-			s.next_root_id,
-			s.default_key,
-			k.key_id,
-			s.generation,
-			s.audit_count,
-			s.audit_head,
-			s.created_at,
-			s.tag,
-			s.rows_nonce,
-			s.rows_digest,
-			s.rows_tag,
-			s.secret_rows,
-			s.version_rows,
-			s.master_key_rows,
-			s.tag_rows,
-			s.job_rows
-		FROM reseal_state AS s
-		LEFT JOIN reseal_master_keys AS k ON k.id = s.default_key
-		WHERE s.id = 1`).Scan(
+	err := q.QueryRowContext(ctx, selectState).Scan(
 		&storeID,
 		&rootID,
 		&st.nextRootID,
@@ -90,6 +92,13 @@ func (r *keyring) checkState(st *state) error {
 	return r.checkTag(st.tag, r.stateRecord(nil, st), "the store's state row was altered")
 }
 
+// updateState leaves out the root keys and the default key.
+const updateState = `
+	UPDATE reseal_state
+	SET generation = ?, audit_count = ?, audit_head = ?, tag = ?,
+		rows_nonce = ?, rows_digest = ?, rows_tag = ?, secret_rows = ?, version_rows = ?, master_key_rows = ?, tag_rows = ?, job_rows = ?
+	WHERE id = 1`
+
 // saveState writes the state row with its tag.
 func (t *tx) saveState() error {
 	st := &t.state
@@ -103,11 +112,7 @@ func (t *tx) saveState() error {
 	}
 	n := &st.rows.counts
 	if t.saved.sameKeys(st) {
-		return t.execOne(`
-			UPDATE reseal_state
-			SET generation = ?, audit_count = ?, audit_head = ?, tag = ?,
-				rows_nonce = ?, rows_digest = ?, rows_tag = ?, secret_rows = ?, version_rows = ?, master_key_rows = ?, tag_rows = ?, job_rows = ?
-			WHERE id = 1`,
+		return t.execOne(updateState,
 			st.generation, st.auditCount, st.auditHead, tag,
 			st.rows.nonce, st.rows.masked, st.rows.tag, n[secretRows], n[versionRows], n[keyRows], n[tagRows], n[jobRows])
 	}

@@ -45,6 +45,7 @@ type Store struct {
 
 	own       bool                   // the store has its own file and connections
 	db        *sql.DB                // the writer's pool, or the host's
+	prepared  prepared               // in the host's
 	writer    *pinned                // only when own
 	updating  atomic.Pointer[sql.Tx] // the transaction of Update, on the writer's connection
 	readDB    *sql.DB                // only when own
@@ -356,6 +357,7 @@ func (s *Store) Close() error {
 	if s.writer != nil {
 		s.writer.close()
 	}
+	s.prepared.close()
 	if s.own && s.db != nil {
 		errs = append(errs, s.db.Close())
 	}

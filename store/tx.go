@@ -219,7 +219,7 @@ func (s *Store) join(ctx context.Context, caller *sql.Tx, fn func(*tx) error) er
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	q := querier(caller)
+	q := s.prepared.in(caller)
 	if caller == s.updating.Load() {
 		q = s.writer // the same connection, with its prepared statements
 	}
@@ -228,7 +228,7 @@ func (s *Store) join(ctx context.Context, caller *sql.Tx, fn func(*tx) error) er
 	if err := t.savepoint(); err != nil {
 		return sqlError(err)
 	}
-	err := s.guarded(q, func(querier) error {
+	err := s.guarded(t.q, func(querier) error {
 		if err := t.begin(); err != nil {
 			return err
 		}
@@ -250,16 +250,23 @@ func (s *Store) join(ctx context.Context, caller *sql.Tx, fn func(*tx) error) er
 	return sqlError(err)
 }
 
+const beginTx = "BEGIN"
+
 // savepoint begins the store's part of the caller's transaction. SQLite may
 // have ended that transaction, when the disk is full for one, without
 // database/sql knowing: a savepoint would then be a transaction of its own, and
 // its release a commit that the caller cannot take back.
 func (t *tx) savepoint() error {
-	if _, err := t.exec("BEGIN"); err == nil {
+	_, err := t.exec(beginTx)
+	if c, ok := t.q.(*callersTx); ok && err != nil && !fromSQLite(err) {
+		t.q = c.Tx // of another pool than the store's, where nothing is prepared
+		_, err = t.exec(beginTx)
+	}
+	if err == nil {
 		_, err = t.exec("ROLLBACK")
 		return errors.Join(fmt.Errorf("the caller's transaction has ended: %w", sql.ErrTxDone), err)
 	}
-	_, err := t.exec("SAVEPOINT reseal")
+	_, err = t.exec("SAVEPOINT reseal")
 	return err
 }
 

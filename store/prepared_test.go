@@ -1,0 +1,164 @@
+package store_test
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/reseal/reseal/store"
+)
+
+// compiling connects to SQLite and notes the statements that are compiled: those
+// that are executed without having been prepared, and those that are prepared.
+type compiling struct {
+	sqlite driver.Driver
+	name   string
+
+	mu      sync.Mutex
+	queries []string
+}
+
+func (c *compiling) Driver() driver.Driver { return c.sqlite }
+
+func (c *compiling) Connect(context.Context) (driver.Conn, error) {
+	conn, err := c.sqlite.Open(c.name)
+	if err != nil {
+		return nil, err
+	}
+	return compilingConn{conn.(sqliteConn), c}, nil
+}
+
+func (c *compiling) note(query string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.queries = append(c.queries, query)
+}
+
+// during returns what was compiled while fn ran.
+func (c *compiling) during(fn func()) []string {
+	c.mu.Lock()
+	c.queries = nil
+	c.mu.Unlock()
+	fn()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.queries
+}
+
+type sqliteConn interface {
+	driver.Conn
+	driver.ConnPrepareContext
+	driver.ExecerContext
+	driver.QueryerContext
+	driver.ConnBeginTx
+	driver.SessionResetter
+	driver.Validator
+}
+
+type compilingConn struct {
+	sqliteConn
+	to *compiling
+}
+
+func (c compilingConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	c.to.note(query)
+	return c.sqliteConn.PrepareContext(ctx, query)
+}
+
+func (c compilingConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	c.to.note(query)
+	return c.sqliteConn.ExecContext(ctx, query, args)
+}
+
+func (c compilingConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	c.to.note(query)
+	return c.sqliteConn.QueryContext(ctx, query, args)
+}
+
+// compilingHost opens a host's database of one connection that notes what is
+// compiled.
+func compilingHost(t *testing.T) (*sql.DB, *compiling) {
+	t.Helper()
+	plain := must(sql.Open("sqlite", ""))(t)
+	defer plain.Close()
+	c := &compiling{sqlite: plain.Driver(), name: "file:" + filepath.Join(t.TempDir(), "host.db") + "?_pragma=journal_mode(WAL)"}
+	db := sql.OpenDB(c)
+	db.SetMaxOpenConns(1)
+	t.Cleanup(func() { db.Close() })
+	return db, c
+}
+
+func TestTxVerbsCompileNothingTwice(t *testing.T) {
+	db, compiled := compilingHost(t)
+	s, ctx := hosted(t, db), t.Context()
+	// A setting is read and set by compiling it.
+	rest := []string{"SAVEPOINT reseal", "PRAGMA secure_delete", "PRAGMA secure_delete = 1", "PRAGMA secure_delete = 0", "RELEASE reseal"}
+	for _, op := range []struct {
+		name string
+		do   func(tx *sql.Tx, i int) error
+	}{
+		{"a new secret", func(tx *sql.Tx, i int) error {
+			_, err := s.PutTx(ctx, tx, []string{"one", "two"}[i], []byte("value"), nil)
+			return err
+		}},
+		{"another version", func(tx *sql.Tx, _ int) error {
+			_, err := s.PutTx(ctx, tx, "one", []byte("value"), nil)
+			return err
+		}},
+		{"a get", func(tx *sql.Tx, _ int) error {
+			_, err := s.GetTx(ctx, tx, "one")
+			return err
+		}},
+	} {
+		for i := range 2 {
+			tx := begin(t, db)
+			queries := compiled.during(func() {
+				if err := op.do(tx, i); err != nil {
+					t.Fatal(err)
+				}
+			})
+			if diff := cmp.Diff(rest, queries); diff != "" {
+				t.Errorf("%s compiled (-want +got):\n%s", op.name, diff)
+			}
+			if err := tx.Commit(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if open := db.Stats(); open.InUse != 0 {
+		t.Errorf("%d connections of the host's are in use after Close", open.InUse)
+	}
+}
+
+// A statement is prepared in the pool that New was given. A caller may have
+// another one of the same file.
+func TestTxVerbsJoinATransactionOfAnotherPool(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "host.db")
+	const query = "_pragma=journal_mode(WAL)&_pragma=busy_timeout(5000)"
+	s, ctx := hosted(t, openHost(t, path, query)), t.Context()
+	other := openHost(t, path, query)
+	for _, end := range []func(*sql.Tx) error{(*sql.Tx).Rollback, (*sql.Tx).Commit} {
+		tx := begin(t, other)
+		if _, err := s.PutTx(ctx, tx, "app/new", []byte("one"), nil); err != nil {
+			t.Fatal(err)
+		}
+		if v := must(s.GetTx(ctx, tx, "app/new"))(t); string(v.Bytes()) != "one" {
+			t.Errorf("value %q", v.Bytes())
+		}
+		if err := end(tx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantValue(t, s, "app/new", "one")
+	if rep, err := s.Verify(ctx, store.VerifyOptions{Deep: true}); err != nil || !rep.OK {
+		t.Errorf("%v, %v", rep, err)
+	}
+}
