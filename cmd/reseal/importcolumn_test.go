@@ -22,7 +22,7 @@ import (
 
 // legacy is a database with a column that a program encrypted itself.
 type legacy struct {
-	t       *testing.T
+	t       testing.TB
 	path    string
 	keyFile string
 	key     []byte
