@@ -307,25 +307,7 @@ func backUp(ctx context.Context, s *store.Store) error {
 
 // A process that is killed at any of its calls that change the disk, in any verb,
 // has done it or has not.
-func TestVerbsKilledAtAnyWriteToDisk(t *testing.T) {
-	needStrace(t)
-	a := makeActStore(t)
-	total := 0
-	for i, act := range verbs() {
-		t.Run(act.name, func(t *testing.T) {
-			kills, acknowledged, wrong := a.sweep(t, act, *actKillEvery, 3*i)
-			for _, w := range wrong {
-				t.Error(w)
-			}
-			if kills == 0 {
-				t.Error("nothing was killed")
-			}
-			t.Logf("%d kills, %d after it was acknowledged, %d wrong", kills, acknowledged, len(wrong))
-			total += kills
-		})
-	}
-	t.Logf("%d kills", total)
-}
+func TestVerbsKilledAtAnyWriteToDisk(t *testing.T) { sweepAll(t, verbs(), 3) }
 
 // The sweep has teeth: a row and its secret that are written in two transactions
 // are found apart after some kill.

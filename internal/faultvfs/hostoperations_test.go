@@ -28,13 +28,21 @@ func hostOperations() []*operation {
 			})
 		}},
 		{name: "host put", bare: true, from: func(t testing.TB) files { return hostFiles(t, true) }, after: rowAndSecret, run: func(ctx ctxT, _ st, folder string) error {
-			return withHost(folder, func(db *sql.DB) error { return putWithRow(ctx, db) })
+			return besideRow(ctx, folder, func(s *store.Store, tx *sql.Tx) error {
+				return storetest.Err(s.PutTx(ctx, tx, "account/two", []byte("two"), nil))
+			})
 		}},
 		{name: "host update", bare: true, reads: true, from: func(t testing.TB) files { return hostFiles(t, true) }, after: allRowsOrNone, run: func(ctx ctxT, _ st, folder string) error {
 			return updateRows(ctx, folder)
 		}},
 		{name: "host get", bare: true, reads: true, from: func(t testing.TB) files { return hostFiles(t, true) }, after: rowAndEvent, run: func(ctx ctxT, _ st, folder string) error {
-			return withHost(folder, func(db *sql.DB) error { return getWithRow(ctx, db) })
+			return besideRow(ctx, folder, func(s *store.Store, tx *sql.Tx) error {
+				v, err := s.GetTx(ctx, tx, "account/one")
+				if err == nil && string(v.Bytes()) != "account/one value 2" {
+					err = errWrongValue
+				}
+				return err
+			})
 		}},
 	}
 }
@@ -72,25 +80,30 @@ func hostFiles(t testing.TB, initialized bool) files {
 	return readFiles(t, folder)
 }
 
-// putWithRow writes a row and its secret in one transaction.
-func putWithRow(ctx context.Context, db *sql.DB) error {
-	s, err := store.New(ctx, db, resealtest.Credential(), options(later))
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	if _, err := tx.ExecContext(ctx, `INSERT INTO accounts VALUES ('two')`); err != nil {
-		return err
-	}
-	if _, err := s.PutTx(ctx, tx, "account/two", []byte("two"), nil); err != nil {
-		return err
-	}
-	return tx.Commit()
+// besideRow writes a row and does something with the store, which keeps events of
+// what is read too, in one transaction.
+func besideRow(ctx context.Context, folder string, fn func(*store.Store, *sql.Tx) error) error {
+	return withHost(folder, func(db *sql.DB) error {
+		o := options(later)
+		o.AuditReads = true
+		s, err := store.New(ctx, db, resealtest.Credential(), o)
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		tx, err := db.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		defer tx.Rollback()
+		if _, err := tx.ExecContext(ctx, `INSERT INTO accounts VALUES ('two')`); err != nil {
+			return err
+		}
+		if err := fn(s, tx); err != nil {
+			return err
+		}
+		return tx.Commit()
+	})
 }
 
 // rowAndSecret: both are there or neither is.
@@ -113,34 +126,6 @@ func rowAndSecret(t testing.TB, folder string, _ error) error {
 		}
 		return err
 	})
-}
-
-// getWithRow writes a row and reads a secret, of which there is an event, in one
-// transaction.
-func getWithRow(ctx context.Context, db *sql.DB) error {
-	o := options(later)
-	o.AuditReads = true
-	s, err := store.New(ctx, db, resealtest.Credential(), o)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	if _, err := tx.ExecContext(ctx, `INSERT INTO accounts VALUES ('two')`); err != nil {
-		return err
-	}
-	v, err := s.GetTx(ctx, tx, "account/one")
-	if err != nil {
-		return fmt.Errorf("get: %w", err)
-	}
-	if string(v.Bytes()) != "account/one value 2" {
-		return errWrongValue
-	}
-	return tx.Commit()
 }
 
 // rowAndEvent: both are there or neither is. Where the disk could not be read
