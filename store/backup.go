@@ -28,8 +28,8 @@ type BackupKey struct {
 	Version uint64
 }
 
-// Backup copies the store as it is now to a new file with mode 0600, checks the
-// copy, and records it with the master key versions that it needs: Key and
+// Backup copies the store as it is now to a new file with mode 0600, compares the
+// copy with the store, and records it with the master key versions that it needs: Key and
 // Dependents list them. A path that exists is refused. The copy appears whole or
 // not at all; readers and writers go on meanwhile.
 //
@@ -61,7 +61,7 @@ func (s *Store) backup(ctx context.Context, path string) (BackupInfo, error) {
 		return BackupInfo{}, err
 	}
 	c, err := s.inspectCopy(ctx, building)
-	if err != nil {
+	if err = firstError(err, s.compareCopy(ctx, building)); err != nil {
 		return BackupInfo{}, fmt.Errorf("check the copy: %w", err)
 	}
 	if c.info.Bytes, err = syncFile(building); err != nil {
@@ -105,15 +105,72 @@ func (s *Store) copyTo(ctx context.Context, path string) error {
 	if err := writePrivate(path, nil); err != nil { // SQLite would make it 0644
 		return err
 	}
+	conn, release, err := s.aside(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	_, err = conn.ExecContext(ctx, `VACUUM main INTO ?`, path)
+	return err
+}
+
+// aside returns a connection that nobody else uses meanwhile.
+func (s *Store) aside(ctx context.Context) (conn *sql.Conn, release func(), err error) {
 	db := s.db
 	if s.own {
-		var err error
 		if db, err = openPool(s.path, 1, connProfile(s.opts.BusyTimeout, false, false)); err != nil {
-			return err
+			return nil, nil, err
 		}
-		defer db.Close()
 	}
-	_, err := db.ExecContext(ctx, `VACUUM main INTO ?`, path)
+	conn, err = db.Conn(ctx)
+	release = func() {
+		if conn != nil {
+			conn.Close()
+		}
+		if s.own {
+			db.Close()
+		}
+	}
+	if err != nil {
+		release()
+	}
+	return conn, release, err
+}
+
+// compareCopy reads what takes more than one page, which is where SQLite notices
+// nothing if a page was misread: the sealed values and the audit events. What was
+// reencrypted meanwhile may be another.
+func (s *Store) compareCopy(ctx context.Context, path string) error {
+	conn, release, err := s.aside(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if _, err := conn.ExecContext(ctx, `ATTACH ? AS reseal_copy`, path); err != nil {
+		return err
+	}
+	defer func() {
+		if _, err := conn.ExecContext(context.WithoutCancel(ctx), `DETACH reseal_copy`); err != nil {
+			discard(conn)
+		}
+	}()
+	var others int64
+	err = conn.QueryRowContext(ctx, `
+		SELECT
+			(SELECT count(*)
+			FROM reseal_copy.reseal_secret_versions AS c
+			CROSS JOIN main.reseal_secret_versions AS v ON v.id = c.id AND v.sealed <> c.sealed
+			CROSS JOIN reseal_copy.reseal_data_keys AS cd ON cd.id = c.id
+			CROSS JOIN main.reseal_data_keys AS d ON d.id = c.id
+			WHERE v.version_id = c.version_id AND d.made_at = cd.made_at)
+			+
+			(SELECT count(*)
+			FROM reseal_copy.reseal_audit_events AS c
+			CROSS JOIN main.reseal_audit_events AS e ON e.seq = c.seq
+			WHERE e.detail <> c.detail OR e.mac <> c.mac)`).Scan(&others)
+	if err == nil && others > 0 {
+		err = fmt.Errorf("%w: %d values or events in it are not as they are in the store", ErrIO, others)
+	}
 	return err
 }
 

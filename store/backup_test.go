@@ -1,14 +1,18 @@
 package store_test
 
 import (
+	"database/sql"
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/reseal/reseal/internal/storetest"
+	"github.com/reseal/reseal/rotate"
 	"github.com/reseal/reseal/store"
 )
 
@@ -163,5 +167,37 @@ func TestBackupIsOneMomentWhileOthersWrite(t *testing.T) {
 	close(stop)
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// What changes while a copy is made is no difference; what was misread is.
+func TestBackupIsComparedWithTheStore(t *testing.T) {
+	s, ctx := newStore(t), t.Context()
+	storetest.OK(t, s.CreateKey(ctx, "mk-1"))
+	large := strings.Repeat("large ", 3000)
+	for _, name := range []string{"reencrypted", "moved", "purged", "stays"} {
+		put(t, s, name, large, "mk-1")
+	}
+	path := filepath.Join(t.TempDir(), "copy.db")
+	must(s.Backup(ctx, path))(t)
+	time.Sleep(2 * time.Millisecond) // a data key's date has milliseconds
+	must(s.Purge(ctx, "purged", true))(t)
+	put(t, s, "new", large, "")
+	must(s.SetKey(ctx, "moved", "default"))(t)
+	must(rotate.Run(ctx, s, rotate.Options{From: "mk-1", To: "default", Prefix: "reencrypted", Mode: rotate.Reencrypt}))(t)
+	storetest.OK(t, s.CompareCopy(ctx, path))
+
+	for _, misread := range []string{
+		`UPDATE reseal_secret_versions SET sealed = CAST(substr(sealed, 1, length(sealed) - 100) || zeroblob(100) AS BLOB) WHERE secret = (SELECT id FROM reseal_secrets WHERE name = 'stays')`,
+		`DROP TRIGGER reseal_audit_events_update; UPDATE reseal_audit_events SET mac = zeroblob(32) WHERE seq = 3`,
+	} {
+		altered := filepath.Join(t.TempDir(), "altered.db")
+		storetest.OK(t, os.WriteFile(altered, must(os.ReadFile(path))(t), 0o600))
+		db := must(sql.Open("sqlite", "file:"+altered))(t)
+		must(db.ExecContext(ctx, misread))(t)
+		storetest.OK(t, db.Close())
+		if err := s.CompareCopy(ctx, altered); !errors.Is(err, store.ErrIO) {
+			t.Errorf("%s: %v, want ErrIO", misread, err)
+		}
 	}
 }

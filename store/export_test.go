@@ -171,3 +171,6 @@ func Remembers(s *Store) bool {
 	defer s.unlock()
 	return s.last != nil
 }
+
+// CompareCopy compares a copy with the store, as Backup does.
+func (s *Store) CompareCopy(ctx context.Context, path string) error { return s.compareCopy(ctx, path) }

@@ -219,6 +219,17 @@ func TestUnreadableCopyIsNotDamage(t *testing.T) {
 	}
 }
 
+// A page of which nothing was read while it was copied is not in a backup as one
+// of zeros.
+func TestMisreadPageIsNotInABackup(t *testing.T) {
+	r := operationNamed("backup").tryCalls(t, func(i int, k faultvfs.Kind, last int) (faultvfs.Plan, bool) {
+		return faultvfs.Plan{At: i, How: faultvfs.Short}, k == faultvfs.Read && i < last/2
+	})
+	if r.refused < 5 {
+		t.Errorf("only %d faults reached the store", r.refused)
+	}
+}
+
 // An anchor that could not be compared is no older store.
 func TestUnreadableTrailIsNoRollback(t *testing.T) {
 	r := operationNamed("anchor").tryCalls(t, func(i int, k faultvfs.Kind, last int) (faultvfs.Plan, bool) {

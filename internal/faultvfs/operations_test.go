@@ -220,7 +220,7 @@ func wholeOperations() []*operation {
 			}
 			return err
 		}},
-		{name: "backup", reads: true, anew: true, after: backupIsWhole, run: func(ctx ctxT, s st, folder string) error {
+		{name: "backup", reads: true, after: backupIsWhole, run: func(ctx ctxT, s st, folder string) error {
 			return storetest.Err(s.Backup(ctx, filepath.Join(folder, backupName)))
 		}},
 		{name: "verify", reads: true, run: func(ctx ctxT, s st, _ string) error {
