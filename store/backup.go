@@ -29,9 +29,9 @@ type BackupKey struct {
 }
 
 // Backup copies the store as it is now to a new file with mode 0600, compares the
-// copy with the store, and records it with the master key versions that it needs: Key and
-// Dependents list them. A path that exists is refused. The copy appears whole or
-// not at all; readers and writers go on meanwhile.
+// copy with the store, and records it with the master key versions that it needs:
+// Key and Dependents list them. A path that exists is refused. The copy appears
+// whole or not at all; readers and writers go on meanwhile.
 //
 // The copy is a store like this one. It opens with the unseal slots of today,
 // whatever becomes of slots, root key and master keys here, so that destroying a
@@ -41,7 +41,7 @@ type BackupKey struct {
 // A crash at the very end can leave the record of a copy that did not appear;
 // never a copy without a record.
 //
-// Errors: ErrExists, ErrInvalid, ErrReadOnly, ErrDiskFull, ErrDamaged.
+// Errors: ErrExists, ErrInvalid, ErrReadOnly, ErrDiskFull, ErrDamaged, ErrIO.
 func (s *Store) Backup(ctx context.Context, path string) (BackupInfo, error) {
 	info, err := s.backup(ctx, path)
 	if err != nil {

@@ -28,10 +28,10 @@ func (a *app) backupCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "backup FILE",
 		Short: "Copy the store, with a list of the keys that the copy needs",
-		Long: `Copy the store as it is now to a new file that only you can read, check the copy,
-and remember which master key versions it needs. Readers and writers go on
-meanwhile. The copy is a store like this one and opens with the unseal slots of
-today, whatever becomes of slots and keys here.`,
+		Long: `Copy the store as it is now to a new file that only you can read, compare the copy
+with the store, and remember which master key versions it needs. Readers and
+writers go on meanwhile. The copy is a store like this one and opens with the
+unseal slots of today, whatever becomes of slots and keys here.`,
 		Example: `  reseal backup copy.db`,
 		Args:    takes("FILE"),
 		RunE: a.runs(func(ctx context.Context, args []string) error {

@@ -45,6 +45,16 @@ func (s *session) ok(stdin string, args ...string) string {
 	return out
 }
 
+// unusedSlot is the id of a slot that does not unseal the store.
+func (s *session) unusedSlot() string {
+	s.t.Helper()
+	var slots []jsonSlot
+	if err := json.Unmarshal([]byte(s.ok("", "unseal", "list", "--json")), &slots); err != nil {
+		s.t.Fatal(err)
+	}
+	return slots[slices.IndexFunc(slots, func(l jsonSlot) bool { return !l.Unsealed })].ID
+}
+
 // fields returns the paths of all members of a JSON value: "a.b", and "a[].b"
 // in an array.
 func fields(t *testing.T, text string) []string {
@@ -121,7 +131,29 @@ func TestJSONFields(t *testing.T) {
 		{[]string{"version"}, []string{"version", "go", "sqlite", "schema", "format"}},
 		{[]string{"random"}, []string{"value"}},
 		{[]string{"delete", "app/b"}, []string{"name", "purge_at", "warnings"}},
+		{[]string{"restore", "app/b"}, []string{"name", "restored", "warnings"}},
+		{[]string{"label", "app/a", "x", "--version", "1"}, []string{"name", "label", "version", "removed"}},
+		{[]string{"tag", "app/a", "k=v"}, []string{"name", "tags.k"}},
+		{[]string{"set-key", "app/b", "mk-1"}, []string{"name", "from", "to", "key_version", "versions", "rewrapped"}},
+		{[]string{"prune", "app/a", "--keep", "0"}, []string{"versions"}},
+		{[]string{"purge", "app/b", "--now", "--yes", "app/b"}, []string{"name", "versions", "residue"}},
+		{[]string{"key", "create", "mk-3"}, []string{"name", "state", "version"}},
+		{[]string{"key", "rotate", "mk-3"}, []string{"name", "version"}},
+		{[]string{"key", "disable", "mk-3"}, []string{"name", "state", "dependents.secrets"}},
+		{[]string{"key", "enable", "mk-3"}, []string{"name", "state"}},
+		{[]string{"key", "destroy-version", "mk-3", "1"}, []string{"name", "version", "state", "backups", "residue.method"}},
+		{[]string{"key", "delete", "mk-3"}, []string{"name", "state", "deletion_at", "backups"}},
+		{[]string{"key", "cancel-deletion", "mk-3"}, []string{"name", "state"}},
+		{[]string{"key", "set-default", "mk-2"}, []string{"name"}},
+		{[]string{"rotate", "value", "app/a", "--hook", "echo new"}, []string{"name", "version", "old_version", "token"}},
+		{[]string{"unseal", "add", "--new-key-file", filepath.Join(t.TempDir(), "new.key")}, []string{"id", "kind", "label", "kdf", "created_at", "unsealed"}},
+		{[]string{"unseal", "rotate-root", "--drop-slot"}, []string{"kept[].id", "dropped[].id", "master_key_versions", "resumed", "truncated"}},
+		{[]string{"export", "--format", "json", "-o", filepath.Join(t.TempDir(), "out.json")}, []string{"output", "secrets"}},
+		{[]string{"migrate", "lint"}, nil},
 	} {
+		if c.args[0] == "unseal" && c.args[1] == "rotate-root" {
+			c.args = append(c.args, s.unusedSlot())
+		}
 		got := fields(t, s.ok("v", append(c.args, "--json")...))
 		for _, want := range c.want {
 			if !slices.Contains(got, want) {

@@ -166,14 +166,19 @@ rotate-root, and store new values.`,
 		Args:    takes("SLOT"),
 		RunE: a.runs(func(ctx context.Context, args []string) error {
 			return a.unsealed(ctx, func(s *store.Store) error {
+				slots, err := s.Slots(ctx)
+				if err != nil {
+					return err
+				}
 				if err := s.RemoveSlot(ctx, args[0]); err != nil {
 					return err
 				}
+				slot, _ := slotByPrefix(slots, args[0])
 				res := struct {
 					Slot    string `json:"slot"`
 					Removed bool   `json:"removed"`
-				}{args[0], true}
-				return a.say(res, "slot %s removed; older copies of the store still open with it", args[0])
+				}{slot.ID, true}
+				return a.say(res, "slot %s removed; older copies of the store still open with it", slotName(slot))
 			})
 		}),
 	}

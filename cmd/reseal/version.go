@@ -32,7 +32,7 @@ func (a *app) versionCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "version",
 		Short:   "Print the versions of reseal, Go, SQLite, the schema and the format",
-		Long:    "Print the versions of reseal, Go, SQLite and its driver, the schema and the format of the encrypted bytes.",
+		Long:    "Print the versions of reseal, Go, SQLite and its driver, the schema, and the format\nof the encrypted bytes.",
 		Example: `  reseal version`,
 		Args:    takes(),
 		RunE: a.runs(func(ctx context.Context, _ []string) error {
