@@ -78,9 +78,8 @@ type Options struct {
 	// no limit.
 	Rate int
 
-	// Fast rests only if Pause says so, and prepares batches on two cores. With
-	// Key and OlderThan the next batch is prepared while one is written, on one
-	// core otherwise.
+	// Fast rests only if Pause says so. With Key and OlderThan the next batch is
+	// prepared while one is written, and with Fast several of them at a time.
 	Fast bool
 
 	// Scrub rebuilds the file at the end (VACUUM), so that no old wrap is left

@@ -68,7 +68,7 @@ func (r *run) secrets() error {
 	}
 }
 
-// dataKeys moves data keys by themselves: the next batch is prepared while one
+// dataKeys moves data keys by themselves: the next batches are prepared while one
 // is written and while the run rests, so that the write lock is held only to
 // write.
 func (r *run) dataKeys() error {
@@ -76,11 +76,12 @@ func (r *run) dataKeys() error {
 	ahead := r.prepare(ctx)
 	defer func() {
 		stop()
-		for range ahead {
+		for p := range ahead {
+			<-p.rewrapped
 		}
 	}()
 	for p := range ahead {
-		if err := errors.Join(p.err, r.ctx.Err()); err != nil {
+		if err := errors.Join(<-p.rewrapped, r.ctx.Err()); err != nil {
 			return err
 		}
 		b, err := r.job.Apply(r.ctx, p.batch)
@@ -92,66 +93,58 @@ func (r *run) dataKeys() error {
 		if err != nil {
 			return err
 		}
-		if p.written != nil {
-			close(p.written)
-		}
 		r.account(b)
 		r.rest(b)
 	}
 	return r.ctx.Err()
 }
 
+// preparation is a batch that is being prepared. rewrapped gives one error, or
+// nil, when that is done.
 type preparation struct {
-	batch   *store.Prepared
-	err     error
-	written chan struct{} // to be closed when the batch is written, if not nil
+	batch     *store.Prepared
+	rewrapped chan error
 }
 
-// logRoom is how many bytes of envelopes are written while the next ones are read.
-// SQLite begins its write-ahead log anew only when nobody reads an older state:
-// a run that always reads would let it grow to the size of what it writes.
-const logRoom = 4 << 20
-
-// prepare reads and rewraps batch after batch in a goroutine, at most one ahead
-// of the one that is taken, and now and then none, for the log's sake. It closes
-// the channel at the end of the pass, after an error, and when ctx is cancelled.
+// prepare reads batch after batch in a goroutine and rewraps each, the fast gear
+// several at a time. It closes the channel at the end of the pass, after an error,
+// and when ctx is cancelled.
 func (r *run) prepare(ctx context.Context) <-chan preparation {
-	out := make(chan preparation)
-	cores := 1
+	room := 0
 	if r.o.Fast {
-		cores = 2
+		room = batchesAhead
 	}
+	out := make(chan preparation, room)
 	go func() {
 		defer close(out)
 		var after int64
-		size := 0
-		for ctx.Err() == nil {
-			p, err := r.job.Prepare(ctx, after, r.pace.rows(int(r.rows.Load())), cores)
-			next := preparation{batch: p, err: err}
-			if err == nil {
-				if size += p.Size(); size >= logRoom {
-					next.written, size = make(chan struct{}), 0
+		for end := false; !end && ctx.Err() == nil; {
+			p, err := r.job.Read(ctx, after, r.pace.rows(int(r.rows.Load())))
+			next := preparation{batch: p, rewrapped: make(chan error, 1)}
+			if end = err != nil; end {
+				next.rewrapped <- err
+			} else {
+				after, end = p.Last(), p.End()
+				rewrap := func() { next.rewrapped <- r.job.Rewrap(ctx, p) }
+				if r.o.Fast {
+					go rewrap()
+				} else {
+					rewrap()
 				}
 			}
 			select {
 			case out <- next:
 			case <-ctx.Done():
-				return
-			}
-			if err != nil || p.End() {
-				return
-			}
-			after = p.Last()
-			if next.written != nil {
-				select {
-				case <-next.written:
-				case <-ctx.Done():
-				}
+				<-next.rewrapped
 			}
 		}
 	}()
 	return out
 }
+
+// batchesAhead is how many batches wait for the one that is written, in the fast
+// gear: enough to have work for all cores while a commit waits for the disk.
+const batchesAhead = 2
 
 // account adds a batch to the report and sizes the next one.
 func (r *run) account(b store.Batch) {

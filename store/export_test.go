@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"time"
 
@@ -126,7 +127,16 @@ func TrustSchema(ctx context.Context, s *Store) error {
 	})
 }
 
-// ReadBatch reads the next rows of a rotation by version as Prepare does, and
+// Prepare reads the next rows and rewraps them.
+func Prepare(ctx context.Context, r *Rotation, after int64, rows int) (*Prepared, error) {
+	p, err := r.Read(ctx, after, rows)
+	if err == nil {
+		err = r.Rewrap(ctx, p)
+	}
+	return p, err
+}
+
+// ReadBatch reads the next rows of a rotation by version as Read does, and
 // returns their ids and whether they were read as one row.
 func ReadBatch(ctx context.Context, r *Rotation, rows int) (ids []int64, packed bool, err error) {
 	err = r.s.snapshot(ctx, func(q querier) error {
@@ -135,10 +145,11 @@ func ReadBatch(ctx context.Context, r *Rotation, rows int) (ids []int64, packed 
 			return err
 		}
 		var b batch
-		if packed, err = b.readPacked(m, selectBatch, []any{r.scope.from, int64(0), rows}, 2); err != nil {
+		if packed, err = b.readPacked(m, selectBatch, []any{r.scope.from, int64(0), rows}); err != nil {
 			return err
 		}
-		whole, err := r.read(m, 0, rows, 2)
+		packed = packed && b.rewrap(m)
+		whole, err := r.read(m, 0, rows, rowByRow)
 		if err != nil {
 			return err
 		}
@@ -151,6 +162,32 @@ func ReadBatch(ctx context.Context, r *Rotation, rows int) (ids []int64, packed 
 		return nil
 	})
 	return ids, packed, err
+}
+
+// ReadRange reads the next rows of a rotation by version, and reports whether
+// they were read as a range of ids in which none is missing.
+func ReadRange(ctx context.Context, r *Rotation, after int64, rows int) (whole bool, ids []int64, err error) {
+	err = r.s.snapshot(ctx, func(q querier) error {
+		m, err := r.mover(r.s.newTx(ctx, q))
+		if err != nil {
+			return err
+		}
+		if whole, err = r.readRange(m, &batch{after: after}, rows); err != nil {
+			return err
+		}
+		b, err := r.read(m, after, rows, asOneRow)
+		if err == nil && !b.rewrap(m) {
+			err = errors.New("a wrap does not open")
+		}
+		if err != nil {
+			return err
+		}
+		for _, row := range b.rows {
+			ids = append(ids, row.id)
+		}
+		return nil
+	})
+	return whole, ids, err
 }
 
 // GetPacked is the part of Get that is one statement. It reports whether that

@@ -174,7 +174,10 @@ func (p *planner) sample(t *tx, after int64, out *sampled) error {
 		out.rows, out.bytes, out.write = int64(b.Moved), int64(m.bytes), time.Since(began)
 		return err
 	}
-	b, err := p.read(m, after, sampleRows, 1)
+	b, err := p.read(m, after, sampleRows, asOneRow)
+	if err == nil && !b.rewrap(m) {
+		b, err = p.read(m, after, sampleRows, rowByRow)
+	}
 	if err != nil {
 		return err
 	}

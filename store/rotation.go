@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/reseal/reseal/crypto"
@@ -59,7 +60,8 @@ func (o *RotationSpec) resolve(t *tx) (from, to *masterKey, err error) {
 }
 
 // Rotation is a rotation job under this process's lease, or the certainty that
-// there is nothing to do. One goroutine uses it, but for Prepare and Keep.
+// there is nothing to do. Read, Rewrap and Keep may run
+// beside its other methods, of which one goroutine uses one at a time.
 type Rotation struct {
 	s     *Store
 	spec  RotationSpec
@@ -69,6 +71,9 @@ type Rotation struct {
 	job   Job
 	// sample is of the wraps that this Rotation retired.
 	sample retiredSample
+	// whole is the row of the master key version that wrapped the last batch, if
+	// no id was missing in it: the next may be like that. It is 0 otherwise.
+	whole atomic.Int64
 }
 
 // StartRotation starts a rotation job, or takes up the open one that is the
@@ -227,7 +232,7 @@ func (r *Rotation) Job() Job { return r.job }
 func (r *Rotation) Idle() bool { return r.job.ID == "" }
 
 // ByVersion reports whether the rotation goes from older versions of one master
-// key to its newest. Only then can Prepare be used.
+// key to its newest. Only then can Read be used.
 func (r *Rotation) ByVersion() bool { return r.scope.version() }
 
 // Remaining counts what is still to move.

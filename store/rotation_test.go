@@ -82,7 +82,7 @@ func applyAfter(t *testing.T, spec store.RotationSpec, all bool, meanwhile func(
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := r.Prepare(t.Context(), 0, 100, 2)
+	p, err := store.Prepare(t.Context(), r, 0, 100)
 	if err != nil || !p.End() {
 		t.Fatal(err)
 	}

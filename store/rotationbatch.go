@@ -32,7 +32,7 @@ func (r *Rotation) Step(ctx context.Context, after int64, rows int, box time.Dur
 	if !r.ByVersion() {
 		return r.transact(ctx, func(m *mover) (Batch, error) { return r.moveSecrets(m, after, rows, box) })
 	}
-	out, err := r.stepDataKeys(ctx, after, rows, 1)
+	out, err := r.stepDataKeys(ctx, after, rows, asOneRow)
 	if errors.Is(err, errChanged) { // a wrap opened that its row says is under another version
 		out, err = r.stepDataKeys(ctx, after, rows, rowByRow)
 	}
@@ -42,9 +42,12 @@ func (r *Rotation) Step(ctx context.Context, after int64, rows int, box time.Dur
 	return out, err
 }
 
-func (r *Rotation) stepDataKeys(ctx context.Context, after int64, rows, workers int) (Batch, error) {
+func (r *Rotation) stepDataKeys(ctx context.Context, after int64, rows int, how reading) (Batch, error) {
 	return r.transact(ctx, func(m *mover) (Batch, error) {
-		b, err := r.read(m, after, rows, workers)
+		b, err := r.read(m, after, rows, how)
+		if err == nil && !b.rewrap(m) {
+			b, err = r.read(m, after, rows, rowByRow)
+		}
 		if err != nil {
 			return Batch{}, err
 		}
@@ -107,38 +110,47 @@ func (r *Rotation) mover(t *tx) (*mover, error) {
 	return m, err
 }
 
-// Prepared is a batch of data keys with their new wraps, not yet written.
+// Prepared is a batch of data keys that were read and, after Rewrap, their new
+// wraps, not yet written.
 type Prepared struct {
 	batch *batch
 	limit int
-	kv    int64 // the target version's row
+	m     *mover // of the snapshot that was read from: it reads no more
 }
 
 // Last returns where the next batch begins.
 func (p *Prepared) Last() int64 { return p.batch.last }
 
-// Size returns how many bytes of new envelopes it has.
-func (p *Prepared) Size() int { return len(p.batch.new) + len(p.batch.values) }
-
 // End reports that nothing is left behind Last.
 func (p *Prepared) End() bool { return p.batch.end }
 
-// Prepare reads the next data keys and makes their new wraps on a reader's
-// connection, on so many cores, so that only Apply holds the write lock. Unlike
-// the other methods it may run beside them. It is for rotations that are
-// ByVersion.
-func (r *Rotation) Prepare(ctx context.Context, after int64, rows, cores int) (*Prepared, error) {
+// Read reads the next data keys on a reader's connection, so that the write lock
+// is held by Apply only. A batch is read, then rewrapped, then applied; the next
+// one may be read and rewrapped meanwhile. It is for rotations that are ByVersion.
+func (r *Rotation) Read(ctx context.Context, after int64, rows int) (*Prepared, error) {
 	p := &Prepared{limit: rows}
-	err := r.s.snapshot(ctx, func(q querier) error {
+	return p, r.readInto(ctx, p, after, asOneRow)
+}
+
+func (r *Rotation) readInto(ctx context.Context, p *Prepared, after int64, how reading) error {
+	return r.s.snapshot(ctx, func(q querier) error {
 		m, err := r.mover(r.s.newTx(ctx, q))
 		if err != nil {
 			return err
 		}
-		p.kv = m.kv.row
-		p.batch, err = r.read(m, after, rows, cores)
+		p.m = m
+		p.batch, err = r.read(m, after, p.limit, how)
 		return err
 	})
-	return p, err
+}
+
+// Rewrap makes the new wraps of a batch, in memory: no transaction is open
+// meanwhile. It lets others have the core now and then.
+func (r *Rotation) Rewrap(ctx context.Context, p *Prepared) error {
+	if p.batch.rewrap(p.m) {
+		return nil
+	}
+	return r.readInto(ctx, p, p.batch.after, rowByRow)
 }
 
 // Apply writes a prepared batch, each new wrap only over the bytes that were
@@ -146,7 +158,7 @@ func (r *Rotation) Prepare(ctx context.Context, after int64, rows, cores int) (*
 // of it and takes a Step instead.
 func (r *Rotation) Apply(ctx context.Context, p *Prepared) (Batch, error) {
 	out, err := r.transact(ctx, func(m *mover) (Batch, error) {
-		if m.kv.row != p.kv {
+		if m.kv.row != p.m.kv.row {
 			return Batch{}, errChanged
 		}
 		return p.batch.write(m)
@@ -169,6 +181,8 @@ type batch struct {
 	failures    []Failure
 	read        int  // rows, with those that failed
 	full        bool // more values would be too much
+
+	ids []byte // of the secret versions of rows that were read packed, to make new
 }
 
 type batchRow struct {
@@ -204,12 +218,17 @@ const (
 		LIMIT ?3`
 )
 
-// rowByRow is the number of workers that does without reading a batch as one row.
-const rowByRow = 0
+// reading is how a batch is read.
+type reading int
 
-// read reads the next rows of a version rotation and rewraps each in memory, on
-// so many cores where it can.
-func (r *Rotation) read(m *mover, after int64, limit, workers int) (*batch, error) {
+const (
+	asOneRow reading = iota // if it is smooth: the new wraps are still to be made
+	rowByRow                // each with its new wrap
+)
+
+// read reads the next rows of a version rotation. Those that it reads row by row
+// it rewraps.
+func (r *Rotation) read(m *mover, after int64, limit int, how reading) (*batch, error) {
 	b := &batch{after: after, last: after}
 	query, args, scan := selectBatch, []any{r.scope.from, after, limit}, b.scan
 	switch {
@@ -218,8 +237,12 @@ func (r *Rotation) read(m *mover, after int64, limit, workers int) (*batch, erro
 	case r.scope.prefix != "":
 		query, args = selectBatchOfPrefix, append(args, r.scope.prefix)
 	}
-	if !r.scope.replaced.reencrypt && workers != rowByRow {
-		done, err := b.readPacked(m, query, args, workers)
+	if !r.scope.replaced.reencrypt && how == asOneRow {
+		done, err := r.readRange(m, b, limit)
+		if !done && err == nil {
+			done, err = b.readPacked(m, query, args)
+			r.remember(b)
+		}
 		if b.end = b.read < limit; done || err != nil {
 			return b, err
 		}

@@ -1,10 +1,10 @@
 package store
 
 import (
+	"database/sql"
+	"runtime"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 
 	"github.com/reseal/reseal/crypto"
 )
@@ -26,16 +26,22 @@ func selectPacked(batch string) string {
 // packedSize is the length of a row's part of the packed bytes.
 const packedSize = crypto.WrappedSize + len(crypto.ID{})
 
-// readPacked reads a batch as one row and rewraps it. It reports whether that
-// went smoothly: several master key versions, lengths that are wrong, a secret
-// version that is missing and a wrap that does not open are for those who read
-// row by row. In that case nothing of the batch was kept.
-func (b *batch) readPacked(m *mover, query string, args []any, workers int) (bool, error) {
+// readPacked reads a batch as one row. It reports whether that went smoothly:
+// several master key versions, lengths that are wrong and a secret version that
+// is missing are for those who read row by row. In that case nothing of the batch
+// was kept.
+func (b *batch) readPacked(m *mover, query string, args []any) (bool, error) {
+	rows, err := m.t.q.QueryContext(m.t.ctx, selectPacked(query), args...)
+	if err != nil {
+		return false, err
+	}
+	defer rows.Close()
 	var n int
 	var source, last int64
 	var list string
-	var packed []byte
-	if err := m.t.q.QueryRowContext(m.t.ctx, selectPacked(query), args...).Scan(&n, &last, &source, &list, &packed); err != nil {
+	var packed sql.RawBytes
+	rows.Next()
+	if err := firstError(rows.Err(), rows.Scan(&n, &last, &source, &list, &packed)); err != nil {
 		return false, err
 	}
 	if n == 0 {
@@ -44,69 +50,108 @@ func (b *batch) readPacked(m *mover, query string, args []any, workers int) (boo
 	if len(packed) != n*packedSize {
 		return false, nil
 	}
-	rows := make([]batchRow, 0, n)
+	b.rows = make([]batchRow, 0, n)
 	for digits := range strings.SplitSeq(list, ",") {
 		id, err := strconv.ParseInt(digits, 10, 64)
 		if err != nil {
 			return false, err
 		}
-		rows = append(rows, batchRow{id: id, source: source})
+		b.rows = append(b.rows, batchRow{id: id, source: source})
 	}
-	wraps, ok := m.rewrapPacked(m.source(source), packed, n, workers)
-	if !ok {
-		return false, nil
-	}
-	old := make([]byte, 0, n*crypto.WrappedSize)
-	for i := range n {
-		old = append(old, packed[i*packedSize:][:crypto.WrappedSize]...)
-	}
-	b.rows, b.old, b.new, b.read, b.last = rows, old, wraps, n, last
+	b.unpack(m, packed)
+	b.read, b.last = n, last
 	return true, nil
 }
 
-// packedShare is how many rows a worker takes at once.
-const packedShare = 64
+// unpack copies wraps and ids out of packed rows, and reads what rewrap needs
+// besides.
+func (b *batch) unpack(m *mover, packed []byte) {
+	m.source(b.rows[0].source)
+	n := len(packed) / packedSize
+	b.old, b.ids = make([]byte, 0, n*crypto.WrappedSize), make([]byte, 0, n*len(crypto.ID{}))
+	for ; len(packed) > 0; packed = packed[packedSize:] {
+		b.old = append(b.old, packed[:crypto.WrappedSize]...)
+		b.ids = append(b.ids, packed[crypto.WrappedSize:packedSize]...)
+	}
+}
 
-// rewrapPacked makes the new wraps of n packed rows, which the workers share,
-// and reports whether all of them opened.
-func (m *mover) rewrapPacked(from *source, packed []byte, n, workers int) ([]byte, bool) {
+// selectRange is selectPacked for a range of ids in which none is missing: two
+// tables read side by side, and no list of ids, take two thirds of the time.
+const selectRange = `
+	SELECT
+		count(*),
+		CAST(COALESCE(group_concat(d.wrapped || v.version_id, ''), '') AS BLOB)
+	FROM reseal_data_keys AS d
+	JOIN reseal_secret_versions AS v ON v.id = d.id
+	WHERE d.id BETWEEN ?1 AND ?2 AND d.master_key_version = ?3`
+
+// readRange reads the next limit ids, if all of them are likely to be there and
+// under the version of those before. It reports whether they were.
+func (r *Rotation) readRange(m *mover, b *batch, limit int) (bool, error) {
+	source := r.whole.Load()
+	if source == 0 || source == m.kv.row || r.scope.prefix != "" {
+		return false, nil
+	}
+	first, last := b.after+1, b.after+int64(limit)
+	rows, err := m.t.q.QueryContext(m.t.ctx, selectRange, first, last, source)
+	if err != nil {
+		return false, err
+	}
+	defer rows.Close()
+	var n int
+	var packed sql.RawBytes
+	rows.Next()
+	if err := firstError(rows.Err(), rows.Scan(&n, &packed)); err != nil || n != limit || len(packed) != n*packedSize {
+		return false, err
+	}
+	b.rows = make([]batchRow, 0, n)
+	for id := first; id <= last; id++ {
+		b.rows = append(b.rows, batchRow{id: id, source: source})
+	}
+	b.unpack(m, packed)
+	b.read, b.last = n, last
+	return true, nil
+}
+
+// remember remembers whether a batch is like those that readRange can read.
+func (r *Rotation) remember(b *batch) {
+	whole := int64(0)
+	if n := len(b.rows); n > 0 && b.last-b.rows[0].id == int64(n-1) {
+		whole = b.rows[0].source
+	}
+	r.whole.Store(whole)
+}
+
+// rewrapShare is after how many rows whoever waits for the core gets it: a writer,
+// who holds the lock, above all. Go alone would let him wait for up to 10 ms.
+const rewrapShare = 32
+
+// rewrap makes the new wraps of rows that were read as one, and reports whether
+// all of the old ones opened.
+func (b *batch) rewrap(m *mover) bool {
+	if len(b.ids) == 0 {
+		return true
+	}
+	from := m.sources[b.rows[0].source]
 	if from.err != nil {
-		return nil, false
+		return false
 	}
-	out := make([]byte, n*crypto.WrappedSize)
-	var taken atomic.Int64
-	var failed atomic.Bool
-	work := func() {
-		keys, err := crypto.NewMover(from.material, m.wrapper)
-		if err != nil {
-			failed.Store(true)
-			return
+	keys, err := crypto.NewMover(from.material, m.wrapper)
+	if err != nil {
+		return false
+	}
+	defer keys.Close()
+	const size = crypto.WrappedSize
+	b.new = make([]byte, 0, len(b.old))
+	for i := range b.rows {
+		var id crypto.ID
+		copy(id[:], b.ids[i*len(id):])
+		if b.new, err = m.rewrapWith(keys, b.new, from, id, b.old[i*size:][:size]); err != nil {
+			return false
 		}
-		defer keys.Close()
-		for !failed.Load() {
-			end := int(taken.Add(packedShare))
-			if end-packedShare >= n {
-				return
-			}
-			for i := end - packedShare; i < min(end, n); i++ {
-				at := out[i*crypto.WrappedSize : i*crypto.WrappedSize : (i+1)*crypto.WrappedSize]
-				row := packed[i*packedSize:][:packedSize]
-				var id crypto.ID
-				copy(id[:], row[crypto.WrappedSize:])
-				wrap, err := m.rewrapWith(keys, at, from, id, row[:crypto.WrappedSize])
-				if err != nil || len(wrap) != crypto.WrappedSize {
-					failed.Store(true)
-					return
-				}
-				copy(at[:crypto.WrappedSize], wrap) // where it is, unless it was made elsewhere
-			}
+		if i%rewrapShare == rewrapShare-1 {
+			runtime.Gosched()
 		}
 	}
-	var all sync.WaitGroup
-	for range workers - 1 {
-		all.Go(work)
-	}
-	work()
-	all.Wait()
-	return out, !failed.Load()
+	return len(b.new) == len(b.old)
 }

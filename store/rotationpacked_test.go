@@ -27,7 +27,7 @@ func batchStore(t *testing.T, o *resealtest.Options) (*resealtest.Store, *store.
 // step moves everything in one batch, verifies the store and ends the job.
 func step(t *testing.T, r *store.Rotation, moved, failures int) {
 	t.Helper()
-	b := must(r.Apply(t.Context(), must(r.Prepare(t.Context(), 0, 100, 2))(t)))(t)
+	b := must(r.Apply(t.Context(), must(store.Prepare(t.Context(), r, 0, 100))(t)))(t)
 	if b.Moved != moved || len(b.Failures) != failures || !b.End {
 		t.Errorf("Apply = %+v", b)
 	}
@@ -47,6 +47,72 @@ func TestBatchIsReadAsOneRow(t *testing.T) {
 	step(t, r, 5, 0)
 	for _, i := range []int{0, 5, 8} {
 		storetest.Diff(t, "value", string(app(i).value), s.MustGet(t, app(i).name))
+	}
+}
+
+// Once a batch had no id missing, the next ones are read as ranges, for as long
+// as that is so.
+func TestBatchesWithoutGapsAreReadAsRanges(t *testing.T) {
+	s, ctx := resealtest.New(t, &resealtest.Options{Damaged: true}), t.Context()
+	for i := range 40 {
+		s.MustPut(t, app(i).name, string(app(i).value), store.PutOptions{})
+	}
+	must(s.RotateKey(ctx, store.DefaultKeyName))(t)
+	must(s.Delete(ctx, "app/21", 0))(t) // row 22
+	must(s.Purge(ctx, "app/21", true))(t)
+	must(s.SetKey(ctx, "app/35", store.DefaultKeyName))(t) // row 36, to the newest version
+	r := must(s.StartRotation(ctx, newestDefault))(t)
+	for _, want := range []struct {
+		after int64
+		rows  int
+		whole bool
+		last  int64
+	}{
+		{0, 5, false, 5}, // nothing is known yet
+		{5, 5, true, 10},
+		{10, 10, true, 20},
+		{20, 5, false, 26},   // a gap
+		{26, 5, false, 31},   // after a gap
+		{31, 5, false, 37},   // one that has moved
+		{37, 2, false, 39},   // after that
+		{39, 100, false, 40}, // the end
+	} {
+		whole, ids, err := store.ReadRange(ctx, r, want.after, want.rows)
+		if err != nil || whole != want.whole || ids[len(ids)-1] != want.last {
+			t.Errorf("after %d: as a range: %v, read %v, %v", want.after, whole, ids, err)
+		}
+	}
+	for after, end := int64(0), false; !end; {
+		b := must(r.Read(ctx, after, 5))(t)
+		if err := r.Rewrap(ctx, b); err != nil {
+			t.Fatal(err)
+		}
+		must(r.Apply(ctx, b))(t)
+		after, end = b.Last(), b.End()
+	}
+	storetest.Diff(t, "remaining", int64(0), must(r.Remaining(ctx))(t))
+	if err := r.Release(ctx); err != nil {
+		t.Fatal(err)
+	}
+	storetest.Diff(t, "value", string(app(36).value), s.MustGet(t, app(36).name))
+}
+
+// No transaction is open while a batch is rewrapped: one would keep the
+// write-ahead log from beginning anew, and it would grow to the size of what a
+// rotation writes.
+func TestLogBeginsAnewWhileBatchIsRewrapped(t *testing.T) {
+	s, r := batchStore(t, nil)
+	b := must(r.Read(t.Context(), 0, 100))(t)
+	var busy, pages, moved int
+	if err := s.Raw(t).QueryRow(`PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &pages, &moved); err != nil || busy != 0 {
+		t.Errorf("after Read the log cannot be emptied: %d, %v", busy, err)
+	}
+	if err := r.Rewrap(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	must(r.Apply(t.Context(), b))(t)
+	if err := r.Release(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }
 

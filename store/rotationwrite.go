@@ -86,21 +86,9 @@ func (w *rangeWriter) writeGroup(k rowGroup) error {
 // of rows than there are means that one was changed since it was read, or
 // deleted.
 func (w *rangeWriter) writeRange(k rowGroup, at []int) error {
-	const size = crypto.WrappedSize
 	first, last := w.rows[at[0]].id, w.rows[at[len(at)-1]].id
-	n := int(last-first+1) * size
-	w.old, w.new = zeros(w.old, n), zeros(w.new, n)
-	end := 0 // of the bytes that are set
-	for _, i := range at {
-		to := int(w.rows[i].id-first) * size
-		for ; end < to; end += size {
-			copy(w.old[end:], w.none[:])
-		}
-		end += size
-		copy(w.old[to:], w.batch.old[i*size:(i+1)*size])
-		copy(w.new[to:], w.batch.new[i*size:(i+1)*size])
-	}
-	statement, args := updateRange, []any{w.new, first, w.m.kv.row, last, k.source, w.old}
+	old, new := w.pack(at, int(last-first)+1)
+	statement, args := updateRange, []any{new, first, w.m.kv.row, last, k.source, old}
 	if k.replaced {
 		statement, args = updateRangeMade, append(args, max(0, w.m.t.now))
 	}
@@ -113,6 +101,28 @@ func (w *rangeWriter) writeRange(k rowGroup, at []int) error {
 		err = errChanged
 	}
 	return err
+}
+
+// pack returns the old and the new wraps of the rows at these places, which span
+// so many ids.
+func (w *rangeWriter) pack(at []int, span int) (old, new []byte) {
+	const size = crypto.WrappedSize
+	from, to := at[0], at[len(at)-1]+1
+	if span == len(at) && span == to-from { // as they lie
+		return w.batch.old[from*size : to*size], w.batch.new[from*size : to*size]
+	}
+	w.old, w.new = zeros(w.old, span*size), zeros(w.new, span*size)
+	end := 0 // of the bytes that are set
+	for _, i := range at {
+		to := int(w.rows[i].id-w.rows[from].id) * size
+		for ; end < to; end += size {
+			copy(w.old[end:], w.none[:])
+		}
+		end += size
+		copy(w.old[to:], w.batch.old[i*size:(i+1)*size])
+		copy(w.new[to:], w.batch.new[i*size:(i+1)*size])
+	}
+	return w.old, w.new
 }
 
 // zeros returns n zero bytes, in buf if it has the room.

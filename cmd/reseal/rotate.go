@@ -49,7 +49,7 @@ func (f *rotateFlags) limits(c *cobra.Command) {
 func (f *rotateFlags) manner(c *cobra.Command) {
 	c.Flags().IntVar(&f.Batch, "batch", rotate.DefaultBatch, "at most `n` data keys in a transaction")
 	c.Flags().IntVar(&f.Rate, "rate", 0, "at most `n` data keys a second (default no limit)")
-	c.Flags().BoolVar(&f.Fast, "fast", false, "two cores and no rest; takes more from the host")
+	c.Flags().BoolVar(&f.Fast, "fast", false, "no rest, and several batches prepared at a time; takes more from the host")
 	c.Flags().BoolVar(&f.Scrub, "scrub", false, "rebuild the file at the end: no old wrap is left in free pages")
 }
 
