@@ -18,8 +18,8 @@ var executed atomic.Int64
 func statements(string) (float64, error) { return float64(executed.Load()), nil }
 
 // counting connects to SQLite and counts the statements that are executed. A
-// store in a database of a host's runs the same statements as in its own file,
-// and two that look at secure_delete besides.
+// store in a database of a host's runs the same statements as in its own file, one
+// that gets the lock, and two that look at secure_delete besides.
 type counting struct {
 	sqlite driver.Driver
 	name   string
@@ -46,6 +46,38 @@ type sqliteConn interface {
 }
 
 type counted struct{ sqliteConn }
+
+func (c counted) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	st, err := c.sqliteConn.PrepareContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return countedStmt{st.(sqliteStmt)}, nil
+}
+
+// BeginTx counts for itself and for the COMMIT.
+func (c counted) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	executed.Add(2)
+	return c.sqliteConn.BeginTx(ctx, opts)
+}
+
+type sqliteStmt interface {
+	driver.Stmt
+	driver.StmtExecContext
+	driver.StmtQueryContext
+}
+
+type countedStmt struct{ sqliteStmt }
+
+func (s countedStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	executed.Add(1)
+	return s.sqliteStmt.ExecContext(ctx, args)
+}
+
+func (s countedStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	executed.Add(1)
+	return s.sqliteStmt.QueryContext(ctx, args)
+}
 
 func (c counted) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	executed.Add(1)

@@ -11,11 +11,12 @@ import (
 // takes longer than to run them.
 type prepared map[string]*sql.Stmt
 
-// oftenJoined is what PutTx runs, and GetTx of a label. What is not in it is
-// compiled each time: PRAGMA secure_delete must be, because SQLite takes its
-// answer when it compiles it.
-var oftenJoined = []string{
+// often is what a put runs, and a get of a label. What is not in it is compiled
+// each time: PRAGMA secure_delete must be, because SQLite takes its answer when it
+// compiles it.
+var often = []string{
 	beginTx,
+	takeLock,
 	schemaVersion,
 	selectState,
 	selectSecretByName,
@@ -37,7 +38,7 @@ var oftenJoined = []string{
 // a caller's transaction it may be the only one.
 func prepareIn(ctx context.Context, db *sql.DB) (prepared, error) {
 	p := prepared{}
-	for _, query := range oftenJoined {
+	for _, query := range often {
 		st, err := db.PrepareContext(ctx, query)
 		if err != nil {
 			p.close()
@@ -54,48 +55,47 @@ func (p prepared) close() {
 	}
 }
 
-// callersTx is a caller's transaction with the prepared statements of its
-// connection.
-type callersTx struct {
-	*sql.Tx
-	prepared prepared
-	stmts    map[string]*sql.Stmt
+// preparing runs the statements that are prepared as such, and others as they are.
+type preparing struct {
+	querier
+	stmt func(ctx context.Context, query string) *sql.Stmt // nil for one that is not prepared
 }
 
-func (p prepared) in(caller *sql.Tx) querier {
-	return &callersTx{Tx: caller, prepared: p, stmts: map[string]*sql.Stmt{}}
-}
-
-// stmt returns the statement for query, or nil.
-func (c *callersTx) stmt(ctx context.Context, query string) *sql.Stmt {
-	if st := c.stmts[query]; st != nil {
+// in is a transaction in the host's pool, or a caller's which may be in another.
+func (p prepared) in(sqlTx *sql.Tx) querier {
+	stmts := map[string]*sql.Stmt{} // of the transaction's connection
+	return &preparing{sqlTx, func(ctx context.Context, query string) *sql.Stmt {
+		st := stmts[query]
+		if st == nil && p[query] != nil {
+			st = sqlTx.StmtContext(ctx, p[query])
+			stmts[query] = st
+		}
 		return st
-	}
-	st := c.prepared[query]
-	if st != nil {
-		st = c.StmtContext(ctx, st)
-		c.stmts[query] = st
-	}
-	return st
+	}}
 }
 
-func (c *callersTx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	if st := c.stmt(ctx, query); st != nil {
+// pool is the host's pool.
+func (p prepared) pool(db *sql.DB) querier {
+	return &preparing{db, func(_ context.Context, query string) *sql.Stmt { return p[query] }}
+}
+
+func (p *preparing) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	if st := p.stmt(ctx, query); st != nil {
 		return st.ExecContext(ctx, args...)
 	}
-	return c.Tx.ExecContext(ctx, query, args...)
+	return p.querier.ExecContext(ctx, query, args...)
 }
 
-func (c *callersTx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	if st := c.stmt(ctx, query); st != nil {
+func (p *preparing) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if st := p.stmt(ctx, query); st != nil {
 		return st.QueryContext(ctx, args...)
 	}
-	return c.Tx.QueryContext(ctx, query, args...)
+	return p.querier.QueryContext(ctx, query, args...)
 }
 
-func (c *callersTx) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	if st := c.stmt(ctx, query); st != nil {
+func (p *preparing) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	if st := p.stmt(ctx, query); st != nil {
 		return st.QueryRowContext(ctx, args...)
 	}
-	return c.Tx.QueryRowContext(ctx, query, args...)
+	return p.querier.QueryRowContext(ctx, query, args...)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"fmt"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -135,6 +136,64 @@ func TestTxVerbsCompileNothingTwice(t *testing.T) {
 	}
 	if open := db.Stats(); open.InUse != 0 {
 		t.Errorf("%d connections of the host's are in use after Close", open.InUse)
+	}
+}
+
+func TestVerbsInAHostCompileNothingTwice(t *testing.T) {
+	db, compiled := compilingHost(t)
+	s, ctx := hosted(t, db), t.Context()
+	for _, op := range []struct {
+		name string
+		rest []string
+		do   func(i int) error
+	}{
+		{"a new secret", []string{"PRAGMA secure_delete", "PRAGMA secure_delete = 1", "PRAGMA secure_delete = 0"}, func(i int) error {
+			_, err := s.Put(ctx, []string{"one", "two"}[i], []byte("value"), nil)
+			return err
+		}},
+		{"a get", nil, func(int) error {
+			_, err := s.Get(ctx, "one")
+			return err
+		}},
+	} {
+		for i := range 2 {
+			queries := compiled.during(func() {
+				if err := op.do(i); err != nil {
+					t.Fatal(err)
+				}
+			})
+			if diff := cmp.Diff(op.rest, queries); diff != "" {
+				t.Errorf("%s compiled (-want +got):\n%s", op.name, diff)
+			}
+		}
+	}
+}
+
+// A host's pool may begin its transactions deferred: a put that read before it had
+// the lock would fail when another wrote in between.
+func TestPutsInAHostWaitForEachOther(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "host.db")
+	const query = "_pragma=journal_mode(WAL)&_pragma=busy_timeout(60000)"
+	db := openHost(t, path, query)
+	stores := []*store.Store{
+		hosted(t, db),
+		must(store.New(t.Context(), openHost(t, path, query), store.Passphrase([]byte(passphrase)), options()))(t),
+	}
+	defer stores[1].Close()
+	var all sync.WaitGroup
+	for n, s := range stores {
+		all.Go(func() {
+			for i := range 50 {
+				if _, err := s.Put(t.Context(), fmt.Sprintf("store-%d/%d", n, i), []byte("value"), nil); err != nil {
+					t.Errorf("store %d: %v", n, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	if rep, err := stores[0].Verify(t.Context(), store.VerifyOptions{Deep: true}); err != nil || !rep.OK || rep.VersionsChecked != 103 {
+		t.Errorf("%+v, %v", rep, err)
 	}
 }
 

@@ -79,6 +79,9 @@ func (s *Store) exclusively(ctx context.Context, fn func(querier) error) error {
 // immediately runs fn between BEGIN IMMEDIATE and COMMIT. ctx ends the wait for
 // another process's lock.
 func (s *Store) immediately(ctx context.Context, q querier, conn *sql.Conn, fn func(querier) error) error {
+	if !s.own {
+		return s.inHost(ctx, conn, fn)
+	}
 	free := context.WithoutCancel(ctx)
 	if err := s.untilFree(ctx, func() error { _, err := q.ExecContext(ctx, "BEGIN IMMEDIATE"); return err }); err != nil {
 		q.ExecContext(free, "ROLLBACK") // cancelled just after it began
@@ -89,10 +92,7 @@ func (s *Store) immediately(ctx context.Context, q querier, conn *sql.Conn, fn f
 		if committed {
 			return
 		}
-		// A full disk or an I/O error may have rolled back already.
-		if _, err := q.ExecContext(free, "ROLLBACK"); err != nil && !s.own {
-			discard(conn)
-		}
+		q.ExecContext(free, "ROLLBACK") // a full disk or an I/O error may have done so already
 	}()
 	if err := s.guarded(q, fn); err != nil {
 		return err
@@ -100,6 +100,33 @@ func (s *Store) immediately(ctx context.Context, q querier, conn *sql.Conn, fn f
 	_, err := q.ExecContext(free, "COMMIT")
 	committed = err == nil
 	return err
+}
+
+// takeLock changes nothing, but it is a write.
+const takeLock = `UPDATE reseal_state SET id = id WHERE 0`
+
+// inHost is immediately on a connection of the host's. The host's pool says how a
+// transaction begins; if it is deferred, its first statement gets the lock, and
+// waits for it as BEGIN IMMEDIATE would.
+func (s *Store) inHost(ctx context.Context, conn *sql.Conn, fn func(querier) error) error {
+	sqlTx, end, err := beginUpdate(ctx, conn)
+	if err != nil {
+		return err
+	}
+	defer func() { // also when the host's clock or logger panics
+		// A full disk or an I/O error may have rolled back already.
+		if err := end(); err != nil && !errors.Is(err, sql.ErrTxDone) {
+			discard(conn)
+		}
+	}()
+	q := s.prepared.in(sqlTx)
+	if _, err := q.ExecContext(ctx, takeLock); err != nil {
+		return err
+	}
+	if err := s.guarded(q, fn); err != nil {
+		return err
+	}
+	return sqlTx.Commit()
 }
 
 // tryEvery is how often a writer tries to get the file's lock from another
@@ -258,8 +285,8 @@ const beginTx = "BEGIN"
 // its release a commit that the caller cannot take back.
 func (t *tx) savepoint() error {
 	_, err := t.exec(beginTx)
-	if c, ok := t.q.(*callersTx); ok && err != nil && !fromSQLite(err) {
-		t.q = c.Tx // of another pool than the store's, where nothing is prepared
+	if p, ok := t.q.(*preparing); ok && err != nil && !fromSQLite(err) {
+		t.q = p.querier // of another pool than the store's, where nothing is prepared
 		_, err = t.exec(beginTx)
 	}
 	if err == nil {
@@ -347,7 +374,7 @@ func (s *Store) read(ctx context.Context, fn func(querier) error) error {
 		return ErrClosed
 	}
 	if !s.own {
-		return sqlError(fn(s.db))
+		return sqlError(fn(s.prepared.pool(s.db)))
 	}
 	if err := s.sameFile(time.Second); err != nil {
 		return err
@@ -373,8 +400,8 @@ func (s *Store) read(ctx context.Context, fn func(querier) error) error {
 // it would give values of that moment from then on.
 func (s *Store) snapshot(ctx context.Context, fn func(querier) error) error {
 	return s.read(ctx, func(q querier) (err error) {
-		if db, ok := q.(*sql.DB); ok {
-			c, err := db.Conn(ctx)
+		if !s.own {
+			c, err := s.db.Conn(ctx)
 			if err != nil {
 				return err
 			}
@@ -403,7 +430,7 @@ func (s *Store) snapshot(ctx context.Context, fn func(querier) error) error {
 func (s *Store) Update(ctx context.Context, fn func(*sql.Tx) error) error {
 	return s.onWriter(ctx, func(_ querier, conn *sql.Conn) error {
 		var sqlTx *sql.Tx
-		var end func()
+		var end func() error
 		err := s.untilFree(ctx, func() (err error) { sqlTx, end, err = beginUpdate(ctx, conn); return err })
 		if err != nil {
 			return err
@@ -431,7 +458,7 @@ func (s *Store) Update(ctx context.Context, fn func(*sql.Tx) error) error {
 // transaction back in the middle of whatever runs in it when the context that
 // began it is cancelled, and the statements after that, on the same connection,
 // would each commit by itself.
-func beginUpdate(ctx context.Context, conn *sql.Conn) (sqlTx *sql.Tx, end func(), err error) {
+func beginUpdate(ctx context.Context, conn *sql.Conn) (sqlTx *sql.Tx, end func() error, err error) {
 	begin, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	waiting := context.AfterFunc(ctx, cancel)
 	sqlTx, err = conn.BeginTx(begin, nil)
@@ -443,7 +470,7 @@ func beginUpdate(ctx context.Context, conn *sql.Conn) (sqlTx *sql.Tx, end func()
 		cancel()
 		return nil, nil, firstError(ctx.Err(), err)
 	}
-	return sqlTx, func() { sqlTx.Rollback(); cancel() }, nil
+	return sqlTx, func() error { defer cancel(); return sqlTx.Rollback() }, nil
 }
 
 func fromMillis(ms int64) time.Time {
