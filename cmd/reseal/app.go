@@ -168,7 +168,9 @@ func (a *app) helpOfCommands(root *cobra.Command) {
 func (a *app) finish(cmd *cobra.Command) {
 	cmd.DisableFlagsInUseLine = true
 	if cmd.Name() == "completion" {
-		cmd.Example = "  source <(reseal completion bash)"
+		cmd.Short = "Print the completion script of a shell"
+		cmd.Long, cmd.Example = "Print what lets a shell complete commands, flags, and the names of secrets and keys.", "  source <(reseal completion bash)"
+		cmd.Args, cmd.RunE = cobra.ArbitraryArgs, a.group
 		for _, c := range cmd.Commands() {
 			c.Long, c.Example = c.Short+".", "  reseal completion "+c.Name()
 		}

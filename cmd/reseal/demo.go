@@ -102,12 +102,17 @@ func (d *demo) create(dir string) (err error) {
 		err = os.MkdirAll(dir, 0o700)
 	}
 	if err != nil {
-		return err
+		return usagef("name an empty folder with --dir", "demo: %v", err)
 	}
 	d.DB, d.KeyFile = filepath.Join(dir, "reseal.db"), filepath.Join(dir, "reseal.key")
+	for _, path := range []string{d.DB, d.KeyFile} {
+		if _, err := os.Lstat(path); err == nil {
+			return &cliError{exit: exitFailed, code: "exists", msg: fmt.Sprintf("demo: there is %s already", path), remedy: "name an empty folder with --dir", err: store.ErrExists}
+		}
+	}
 	cred, err := store.NewKeyFile(d.KeyFile)
 	if err != nil {
-		return usagef("name an empty folder with --dir", "demo: %v", err)
+		return makeError(fmt.Sprintf("key file %q", d.KeyFile), plainError(err))
 	}
 	fmt.Fprintf(d.w, "A store of its own: %s\n", d.DB)
 	now := func() time.Time { return time.Now().Add(d.ahead) }
