@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -59,15 +60,8 @@ type jsonValue struct {
 func (a *app) changeValue(ctx context.Context, s *store.Store, name string, h *hook) error {
 	r, err := rotate.Value(ctx, s, name, h)
 	var step *rotate.StepError
-	if errors.As(err, &step) && ctx.Err() == nil {
-		again := fmt.Sprintf("run the command again to go on at step %s", step.Step)
-		switch step.Step {
-		case rotate.StepCreate: // nothing was stored
-			again = "run the command again"
-		case rotate.StepSet, rotate.StepTest:
-			again += ", or give it up: reseal label " + name + " pending --remove"
-		}
-		return &cliError{exit: exitFailed, code: "hook_failed", msg: err.Error(), err: err, remedy: again}
+	if errors.As(err, &step) {
+		return hookError(ctx, name, step)
 	}
 	if err != nil {
 		return err
@@ -78,6 +72,34 @@ func (a *app) changeValue(ctx context.Context, s *store.Store, name string, h *h
 	}
 	out := jsonValue{r.Name, r.Version, r.Old, r.Token, r.Resumed}
 	return a.say(out, "%s version %d is current, version %d is previous%s", r.Name, r.Version, r.Old, note)
+}
+
+// hookError is the end of a rotation in one of its steps, with what goes on from
+// there.
+func hookError(ctx context.Context, name string, step *rotate.StepError) error {
+	if ctx.Err() != nil || interrupted(step.Err) {
+		return &cliError{exit: exitInterrupted, code: "interrupted", msg: fmt.Sprintf("interrupted in step %s", step.Step), err: step,
+			remedy: "run the same command again to go on"}
+	}
+	again := fmt.Sprintf("run the command again to go on at step %s", step.Step)
+	switch step.Step {
+	case rotate.StepCreate: // nothing was stored
+		again = "run the command again"
+	case rotate.StepSet, rotate.StepTest:
+		again += ", or give it up: reseal label " + name + " pending --remove"
+	}
+	return &cliError{exit: exitFailed, code: "hook_failed", msg: step.Error(), err: step, remedy: again}
+}
+
+// interrupted reports whether a command ended by the interrupt of a terminal,
+// which reaches it as soon as reseal.
+func interrupted(err error) bool {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGINT
 }
 
 // hook runs a command for each step of a value's rotation.

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -163,5 +165,40 @@ func TestInterruptEndsWaitingForInput(t *testing.T) {
 	}
 	if out := s.ok("", "list"); out != "" {
 		t.Errorf("something was stored:\n%s", out)
+	}
+}
+
+// A value's rotation that is interrupted in its hook says so and goes on there.
+func TestInterruptedHookGoesOn(t *testing.T) {
+	s := newSession(t)
+	s.ok("old", "put", "a")
+	began := filepath.Join(t.TempDir(), "began")
+	t.Setenv("BEGAN", began)
+	slow := []string{"rotate", "value", "a", "--json", "--hook", `case $RESEAL_STEP in create) printf new;; set) touch "$BEGAN"; exec sleep 20;; esac`}
+	ctx, interrupt := context.WithCancel(context.Background())
+	defer interrupt()
+	go func() {
+		for ctx.Err() == nil {
+			if _, err := os.Stat(began); err == nil {
+				interrupt()
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}()
+	code, out, errs := s.runIn(ctx, slow...)
+	if code != exitInterrupted || out != "" || !strings.Contains(errs, `"interrupted in step set","code":"interrupted"`) {
+		t.Errorf("exit code %d, want %d; %q\n%s", code, exitInterrupted, out, errs)
+	}
+	// What a terminal interrupts is the hook itself.
+	code, out, errs = s.run("", "rotate", "value", "a", "--json", "--hook", "kill -INT $$; exit 1")
+	if code != exitInterrupted || out != "" {
+		t.Errorf("exit code %d, want %d; %q\n%s", code, exitInterrupted, out, errs)
+	}
+	if got := s.ok("", "get", "a"); got != "old" {
+		t.Errorf("get = %q before the end", got)
+	}
+	s.ok("", "rotate", "value", "a", "--hook", "true")
+	if got := s.ok("", "get", "a"); got != "new" {
+		t.Errorf("get = %q at the end", got)
 	}
 }
