@@ -19,6 +19,7 @@ var often = []string{
 	takeLock,
 	schemaVersion,
 	selectState,
+	selectChanges,
 	selectSecretByName,
 	selectKeys + keyByRow + keyOrder,
 	selectOpenJobs,
