@@ -2,8 +2,6 @@ package main
 
 import (
 	"bytes"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -12,17 +10,9 @@ import (
 // each: a command or flag that was renamed is noticed. What stands for a name,
 // in capitals or as an ellipsis, is a word like any other.
 func TestDocsShowCommandsThatExist(t *testing.T) {
-	pages, err := filepath.Glob("../../docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	n := 0
-	for _, page := range append(pages, "../../README.md", "../../CHANGELOG.md") {
-		text, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i, line := range strings.Split(string(text), "\n") {
+	for page, text := range pages(t) {
+		for i, line := range strings.Split(text, "\n") {
 			for _, command := range shownCommands(line) {
 				n++
 				if err := parses(command); err != nil {
