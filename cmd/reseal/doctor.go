@@ -42,6 +42,7 @@ type finding struct {
 	What   string `json:"what"` // short and stable
 	Detail string `json:"detail"`
 	Remedy string `json:"remedy"`
+	undo   bool   // the remedy takes back what somebody wanted
 }
 
 type jsonDoctor struct {
@@ -67,11 +68,17 @@ type examination struct {
 }
 
 func (x *examination) find(what, remedy, format string, args ...any) {
-	x.found = append(x.found, finding{what, fmt.Sprintf(format, args...), x.app.completed(remedy)})
+	x.found = append(x.found, finding{What: what, Detail: fmt.Sprintf(format, args...), Remedy: x.app.completed(remedy)})
 }
 
 func (x *examination) note(what, remedy, format string, args ...any) {
-	x.notes = append(x.notes, finding{what, fmt.Sprintf(format, args...), x.app.completed(remedy)})
+	x.notes = append(x.notes, finding{What: what, Detail: fmt.Sprintf(format, args...), Remedy: x.app.completed(remedy)})
+}
+
+// pending notes what somebody began and may still take back.
+func (x *examination) pending(what, undo, format string, args ...any) {
+	x.note(what, undo, format, args...)
+	x.notes[len(x.notes)-1].undo = true
 }
 
 func (a *app) doctor(ctx context.Context, scrub bool) error {
@@ -101,7 +108,9 @@ func (a *app) doctorText(w io.Writer, d *jsonDoctor) {
 	show := func(c color, mark string, fs []finding) {
 		for _, f := range fs {
 			fmt.Fprintf(w, "%s %s: %s\n", a.paint(w, c, mark), f.What, f.Detail)
-			if f.Remedy != "" {
+			if f.undo {
+				fmt.Fprintf(w, "  to undo: %s\n", f.Remedy)
+			} else if f.Remedy != "" {
 				fmt.Fprintf(w, "  run: %s\n", f.Remedy)
 			}
 		}
@@ -188,7 +197,7 @@ func (x *examination) keys() error {
 		case k.State == store.PendingDeletion && now.After(k.DeletionAt):
 			x.note("pending deletion", "reseal sweep", "the date of key %s has passed", k.Name)
 		case k.State == store.PendingDeletion:
-			x.note("pending deletion", "reseal key cancel-deletion "+k.Name, "key %s may be destroyed from %s; nothing needs it", k.Name, date(k.DeletionAt))
+			x.pending("pending deletion", "reseal key cancel-deletion "+k.Name, "key %s may be destroyed from %s; nothing needs it", k.Name, date(k.DeletionAt))
 		}
 	}
 	return nil
@@ -206,7 +215,7 @@ func (x *examination) deleted() error {
 			x.note("deleted secret", "reseal sweep", "the date of %s has passed; until it is purged it needs key %s", s.Name, needs)
 			continue
 		}
-		x.note("deleted secret", "reseal restore "+s.Name, "%s may be purged from %s and needs key %s until then", s.Name, date(s.PurgeAt), needs)
+		x.pending("deleted secret", "reseal restore "+s.Name, "%s may be purged from %s and needs key %s until then", s.Name, date(s.PurgeAt), needs)
 	}
 	return nil
 }
@@ -220,6 +229,8 @@ func (x *examination) jobs() error {
 		switch {
 		case j.State == store.JobPaused:
 			x.find("unfinished rotation", "reseal rotate resume "+j.ID, "from %s to %s is paused, %s left", j.From, j.To, plural(j.Remaining, "version"))
+		case j.State == store.JobRunning:
+			x.find("unfinished rotation", "reseal rotate status", "from %s to %s is running, %s left", j.From, j.To, plural(j.Remaining, "version"))
 		case j.State.Open():
 			x.find("unfinished rotation", j.Command(), "from %s to %s is %s, %s left", j.From, j.To, j.State, plural(j.Remaining, "version"))
 		}

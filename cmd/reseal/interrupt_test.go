@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/reseal/reseal/store"
 )
 
 // sessionToRotate is a store with so many secrets under the key default, and
@@ -200,5 +202,34 @@ func TestInterruptedHookGoesOn(t *testing.T) {
 	s.ok("", "rotate", "value", "a", "--hook", "true")
 	if got := s.ok("", "get", "a"); got != "new" {
 		t.Errorf("get = %q at the end", got)
+	}
+}
+
+// What is said of a rotation that a process is at work on does not tell to start
+// it.
+func TestRunningRotationIsLeftAlone(t *testing.T) {
+	s := sessionToRotate(t, 400)
+	ctx, interrupt := context.WithCancel(context.Background())
+	defer interrupt()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.runIn(ctx, append(toMK1, "--rate", "50", "--json")...)
+	}()
+	for s.status().State != store.JobRunning {
+		time.Sleep(10 * time.Millisecond)
+	}
+	code, _, errs := s.run("", "rotate", "status")
+	if code != exitIncomplete || strings.Contains(errs, "rotate run") || !strings.Contains(errs, "hint: a process is at work on it") {
+		t.Errorf("status: exit code %d\n%s", code, errs)
+	}
+	code, out, errs := s.run("", "doctor")
+	if code != exitFound || strings.Contains(out, "rotate run --from") || !strings.Contains(out, "run: reseal rotate status") {
+		t.Errorf("doctor: exit code %d\n%s%s", code, out, errs)
+	}
+	interrupt()
+	<-ended
+	if _, _, errs := s.run("", "rotate", "status"); !strings.Contains(errs, "hint: run: reseal rotate run --from default --to mk-1") {
+		t.Errorf("status of what is interrupted: %s", errs)
 	}
 }
