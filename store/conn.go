@@ -172,23 +172,26 @@ func pragma(ctx context.Context, q querier, name string) (string, error) {
 }
 
 // alter changes a setting of a connection of the store's own, and returns what
-// makes it usual again. On a host's it changes nothing. A prepared statement would
-// do nothing: SQLite sets these when it compiles one.
-func alter(q querier, setting string, value, usual int) (restore func()) {
+// puts it back. On a host's it changes nothing, and what cannot be changed it
+// leaves. A prepared statement would do nothing: SQLite sets these when it compiles
+// one.
+func alter(q querier, setting string, value int) (restore func()) {
 	p, ok := q.(*pinned)
 	if !ok {
 		return func() {}
 	}
-	set := func(v int) { p.Conn.ExecContext(context.Background(), fmt.Sprintf("PRAGMA %s = %d", setting, v)) }
-	set(value)
-	return func() { set(usual) }
+	was, err := pragma(context.Background(), p.Conn, setting)
+	if err != nil {
+		return func() {}
+	}
+	set := func(value string) { p.Conn.ExecContext(context.Background(), "PRAGMA "+setting+" = "+value) }
+	set(fmt.Sprint(value))
+	return func() { set(was) }
 }
 
 // roomForPages lets a connection of the store's own keep more pages of the file
-// than SQLite's default of 2 MB. What cannot be set costs only time.
-func roomForPages(q querier, kib int) (restore func()) {
-	return alter(q, "cache_size", -kib, -2000)
-}
+// than before. What cannot be set costs only time.
+func roomForPages(q querier, kib int) (restore func()) { return alter(q, "cache_size", -kib) }
 
 // SQLite's primary result codes, https://sqlite.org/rescode.html.
 const (

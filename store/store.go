@@ -28,7 +28,6 @@ import (
 	"log/slog"
 	"os"
 	"os/user"
-	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -48,8 +47,7 @@ type Store struct {
 	prepared  prepared                 // in the host's
 	writer    *pinned                  // only when own
 	updating  atomic.Pointer[sql.Tx]   // the transaction of Update, on the writer's connection
-	readDB    *sql.DB                  // only when own
-	readers   chan *pinned             // idle readers, nil for one not connected yet; only when own
+	readers   *readers                 // only when own
 	writeLock chan struct{}            // held by the one writer of this process
 	last      *lastWrite               // what the writer knows since then; writeLock guards it
 	joined    atomic.Pointer[lastJoin] // what the last verb in a caller's transaction knew
@@ -236,31 +234,8 @@ func (s *Store) connect(ctx context.Context, cred *Credential) error {
 	if err := checkProfile(ctx, s.writer, settings); err != nil {
 		return err
 	}
-	n := runtime.GOMAXPROCS(0)
-	if s.readDB, err = openPool(s.path, n, connProfile(s.opts.BusyTimeout, false, true)); err != nil {
-		return err
-	}
-	s.readers = make(chan *pinned, n)
-	for range n {
-		s.readers <- nil
-	}
-	return nil
-}
-
-// reader connects a reader on first use.
-func (s *Store) reader(ctx context.Context, p *pinned) (*pinned, error) {
-	if p != nil {
-		return p, nil
-	}
-	p, err := pin(ctx, s.readDB)
-	if err != nil {
-		return nil, err
-	}
-	if err := checkProfile(ctx, p, connProfile(s.opts.BusyTimeout, false, true)); err != nil {
-		p.close()
-		return nil, err
-	}
-	return p, nil
+	s.readers, err = openReaders(s.path, s.opts.BusyTimeout)
+	return err
 }
 
 // prepare checks the schema and unseals.
@@ -348,12 +323,7 @@ func (s *Store) Close() error {
 	s.writeLock <- struct{}{}
 	var errs []error
 	if s.readers != nil {
-		for range cap(s.readers) {
-			if p := <-s.readers; p != nil {
-				p.close()
-			}
-		}
-		errs = append(errs, s.readDB.Close())
+		errs = append(errs, s.readers.close())
 	}
 	if s.writer != nil {
 		s.writer.close()

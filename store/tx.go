@@ -388,13 +388,13 @@ func (s *Store) read(ctx context.Context, fn func(querier) error) error {
 		return err
 	}
 	select {
-	case p := <-s.readers:
-		defer func() { s.readers <- p }()
-		r, err := s.reader(ctx, p)
+	case s.readers.lent <- struct{}{}:
+		defer func() { <-s.readers.lent }()
+		p, err := s.readers.take(ctx)
 		if err != nil {
 			return sqlError(err)
 		}
-		p = r
+		defer s.readers.giveBack(p)
 		return sqlError(fn(p))
 	case <-ctx.Done():
 		return ctx.Err()

@@ -37,7 +37,7 @@ func (v *verifier) integrity(q querier) error {
 	if _, own := q.(*pinned); !own {
 		return v.sqliteFinds(q, whole)
 	}
-	restore := alter(q, "ignore_check_constraints", 1, 0)
+	restore := alter(q, "ignore_check_constraints", 1)
 	err := v.sqliteFinds(q, whole)
 	restore()
 	if err != nil {
