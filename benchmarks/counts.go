@@ -77,7 +77,7 @@ func Counts() []Count {
 		{ID: "allocations/open value 1 KiB", Unit: "allocations", AtMost: 2, N: 1000, Side: openValueSide(1 << 10), meter: allocations},
 		{ID: "allocations/rewrap", Unit: "allocations", AtMost: 3, N: 1000, Side: rewrapSide(), meter: allocations},
 		{ID: "allocations/hot handle", Unit: "allocations", AtMost: 0, N: 10_000, Side: hotSide(true), meter: allocations},
-		{ID: "allocations/get", Unit: "allocations", AtMost: 76, N: 1000, Side: getSide(1), meter: allocations},
+		{ID: "allocations/get", Unit: "allocations", AtMost: 56, N: 1000, Side: getSide(1), meter: allocations},
 		{ID: "allocations/put", Unit: "allocations", AtMost: 210, N: 100, Side: putSide(1), meter: allocations},
 		{ID: "allocations/PutMany", Unit: "allocations", AtMost: 60, N: 1000, Side: putManySide(), meter: allocations},
 		{ID: "statements/get", Unit: "statements", AtMost: 1, N: 100, Side: countedSide(100, getEach), meter: statements},

@@ -28,7 +28,8 @@ type querier interface {
 // One goroutine at a time uses it.
 type pinned struct {
 	*sql.Conn
-	stmts map[string]*sql.Stmt
+	stmts       map[string]*sql.Stmt
+	driverStmts map[string]driverStmt // of rowsOf
 }
 
 func pin(ctx context.Context, db *sql.DB) (*pinned, error) {
@@ -36,7 +37,7 @@ func pin(ctx context.Context, db *sql.DB) (*pinned, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pinned{Conn: c, stmts: map[string]*sql.Stmt{}}, nil
+	return &pinned{Conn: c, stmts: map[string]*sql.Stmt{}, driverStmts: map[string]driverStmt{}}, nil
 }
 
 func (p *pinned) stmt(ctx context.Context, query string) (*sql.Stmt, error) {
@@ -78,6 +79,12 @@ func (p *pinned) close() {
 	for _, st := range p.stmts {
 		st.Close()
 	}
+	p.Conn.Raw(func(any) error {
+		for _, st := range p.driverStmts {
+			st.Close()
+		}
+		return nil
+	})
 	p.Conn.Close()
 }
 

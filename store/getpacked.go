@@ -1,9 +1,10 @@
 package store
 
 import (
-	"bytes"
 	"database/sql"
+	"database/sql/driver"
 	"strconv"
+	"strings"
 
 	"github.com/reseal/reseal/crypto"
 )
@@ -63,15 +64,14 @@ func settled(err error) bool { return err == nil || cannotRead(err) }
 // readPacked reads secrets, by name and unchecked, and the versions that a label
 // points to ahead. Secrets of which something is missing it leaves out.
 func (w *view) readPacked(label, query, which string) (map[string]*secret, error) {
-	rows, err := w.q.QueryContext(w.ctx, query, label, which)
-	if err != nil {
-		return nil, err
-	}
 	secrets := map[string]*secret{}
 	w.ahead = map[int64]*stored{}
-	return secrets, scanPacked(rows, label, func(sec *secret, v *stored) {
-		secrets[sec.name], w.ahead[v.row] = sec, v
-	})
+	p := packedRows{want: label, each: func(sec *secret, v *stored) { secrets[sec.name], w.ahead[v.row] = sec, v }}
+	if err := rowsOf(w.ctx, w.q, p.add, query, label, which); err != nil {
+		return nil, err
+	}
+	p.finish()
+	return secrets, nil
 }
 
 const (
@@ -79,70 +79,72 @@ const (
 	packedSizeOfGet = 3*len(crypto.ID{}) + 2*tagSize + crypto.WrappedSize
 )
 
-// scanPacked gathers the rows of packedVersion into secrets, each with the version
+// packedRows gathers the rows of packedVersion into secrets, each with the version
 // that its label want points to. It leaves out those of which something is not
 // there.
-func scanPacked(rows *sql.Rows, want string, each func(*secret, *stored)) error {
-	defer rows.Close()
-	var sec *secret
-	var found *stored
-	smooth := true
-	finish := func() {
-		if smooth && found != nil {
-			each(sec, found)
-		}
+type packedRows struct {
+	want string
+	each func(*secret, *stored)
+
+	sec    *secret
+	found  *stored
+	smooth bool
+}
+
+func (p *packedRows) finish() {
+	if p.smooth && p.found != nil {
+		p.each(p.sec, p.found)
 	}
-	var name, as, numbers, fixed, state, sealed sql.RawBytes
-	for rows.Next() {
-		if err := rows.Scan(&name, &as, &numbers, &fixed, &state, &sealed); err != nil {
-			return err
-		}
-		if sec == nil || sec.name != string(name) {
-			finish()
-			sec, found, smooth = &secret{name: string(name)}, nil, true
-			sec.keyRow.Valid = true
-		}
-		var v stored
-		smooth = smooth && splitNumbers(numbers, &sec.row, &sec.keyRow.Int64, &sec.nextNumber, &sec.versionCount, &sec.deletedAt, &sec.purgeAt,
-			&v.row, &v.number, &v.createdAt, &v.keyVersion, &v.key.row, &v.key.primary, &v.key.deletionAt)
-		l := label{label: want, version: v.row, number: v.number}
-		if string(as) == want {
-			if smooth = smooth && len(fixed) == packedSizeOfGet; !smooth {
-				continue
-			}
-			rest := bytes.Clone(fixed)
-			rest = rest[copy(v.versionID[:], rest):]
-			rest = rest[copy(sec.id[:], rest):]
-			sec.tag, rest = rest[:tagSize], rest[tagSize:]
-			v.wrapped, rest = rest[:crypto.WrappedSize], rest[crypto.WrappedSize:]
-			v.key.tag, sec.keyID = rest[:tagSize], rest[tagSize:]
-			v.key.state, v.sealed = KeyState(state), bytes.Clone(sealed)
-			smooth, found = v.sealed != nil, &v
-		} else {
-			smooth = smooth && len(fixed) == copy(v.versionID[:], fixed)
-			l.label = string(as)
-		}
-		l.versionID = v.versionID
-		sec.labels = append(sec.labels, l)
+}
+
+func (p *packedRows) add(row []driver.Value) error {
+	name, _ := row[0].(string)
+	as, _ := row[1].(string)
+	numbers, _ := row[2].(string)
+	fixed, _ := row[3].([]byte)
+	if p.sec == nil || p.sec.name != name {
+		p.finish()
+		p.sec, p.found, p.smooth = &secret{name: name}, nil, true
+		p.sec.keyRow.Valid = true
 	}
-	finish()
-	return rows.Err()
+	sec, v := p.sec, new(stored)
+	p.smooth = p.smooth && splitNumbers(numbers, &sec.row, &sec.keyRow.Int64, &sec.nextNumber, &sec.versionCount, &sec.deletedAt, &sec.purgeAt,
+		&v.row, &v.number, &v.createdAt, &v.keyVersion, &v.key.row, &v.key.primary, &v.key.deletionAt)
+	if as == p.want {
+		p.smooth = p.smooth && len(fixed) == packedSizeOfGet
+		if !p.smooth {
+			return nil
+		}
+		fixed = fixed[copy(v.versionID[:], fixed):]
+		fixed = fixed[copy(sec.id[:], fixed):]
+		sec.tag, fixed = fixed[:tagSize], fixed[tagSize:]
+		v.wrapped, fixed = fixed[:crypto.WrappedSize], fixed[crypto.WrappedSize:]
+		v.key.tag, sec.keyID = fixed[:tagSize], fixed[tagSize:]
+		state, _ := row[4].(string)
+		v.key.state = KeyState(state)
+		v.sealed, _ = row[5].([]byte)
+		p.smooth, p.found = v.sealed != nil, v
+	} else {
+		p.smooth = p.smooth && len(fixed) == copy(v.versionID[:], fixed)
+	}
+	sec.labels = append(sec.labels, label{label: as, version: v.row, versionID: v.versionID, number: v.number})
+	return nil
 }
 
 // splitNumbers reads decimal numbers with commas between them, and reports
 // whether there are as many as that.
-func splitNumbers(text []byte, to ...any) bool {
+func splitNumbers(text string, to ...any) bool {
 	for i, p := range to {
-		part, rest, more := bytes.Cut(text, []byte{','})
+		part, rest, more := strings.Cut(text, ",")
 		if more != (i < len(to)-1) {
 			return false
 		}
 		var err error
 		switch p := p.(type) {
 		case *int64:
-			*p, err = strconv.ParseInt(string(part), 10, 64)
+			*p, err = strconv.ParseInt(part, 10, 64)
 		case *uint64:
-			*p, err = strconv.ParseUint(string(part), 10, 64)
+			*p, err = strconv.ParseUint(part, 10, 64)
 		}
 		if err != nil {
 			return false

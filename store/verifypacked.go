@@ -79,7 +79,8 @@ func (v *verifier) smoothly(o *opener, after, last int64) (others []int64, err e
 
 func scanPackedSecrets(rows *sql.Rows) (out []*smooth, err error) {
 	defer rows.Close()
-	var numbers, fixed, labels sql.RawBytes
+	var numbers string
+	var fixed, labels sql.RawBytes
 	for rows.Next() {
 		var s smooth
 		if err := rows.Scan(&s.name, &numbers, &fixed, &labels); err != nil {
@@ -121,7 +122,8 @@ func (s *smooth) splitLabels(list []byte) bool {
 // secrets' rows.
 func (o *opener) scanPackedVersions(rows *sql.Rows, secrets []*smooth) error {
 	defer rows.Close()
-	var numbers, fixed, sealed sql.RawBytes
+	var numbers string
+	var fixed, sealed sql.RawBytes
 	for rows.Next() {
 		if err := rows.Scan(&numbers, &fixed, &sealed); err != nil {
 			return err
