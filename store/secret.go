@@ -260,8 +260,17 @@ func loadDataKeys(ctx context.Context, q querier, secretRow int64) ([]dataKey, e
 // above after; all of them when limit is -1.
 func loadDataKeysAfter(ctx context.Context, q querier, secretRow int64, after uint64, limit int) ([]dataKey, error) {
 	rows, err := q.QueryContext(ctx, `
-		SELECT `+dataKeyColumns+`
-		FROM `+dataKeyTables+`
+		SELECT
+			v.id,
+			v.version_id,
+			v.number,
+			v.created_at,
+			COALESCE(v.token, ''),
+			COALESCE(d.master_key_version, 0),
+			d.wrapped,
+			COALESCE(d.made_at, 0)
+		FROM reseal_secret_versions AS v
+		LEFT JOIN reseal_data_keys AS d ON d.id = v.id
 		WHERE v.secret = CAST(? AS INTEGER) AND v.number > CAST(? AS INTEGER)
 		ORDER BY v.number
 		LIMIT ?`, secretRow, after, limit)
@@ -280,25 +289,10 @@ func loadDataKeysAfter(ctx context.Context, q querier, secretRow int64, after ui
 	return out, rows.Err()
 }
 
-const (
-	dataKeyColumns = `
-			v.id,
-			v.version_id,
-			v.number,
-			v.created_at,
-			COALESCE(v.token, ''),
-			COALESCE(d.master_key_version, 0),
-			d.wrapped,
-			COALESCE(d.made_at, 0)`
-	dataKeyTables = `
-			reseal_secret_versions AS v
-			LEFT JOIN reseal_data_keys AS d ON d.id = v.id`
-)
-
-// scan reads a row of dataKeyColumns. What it has besides goes to more.
-func (d *dataKey) scan(rows *sql.Rows, more ...any) error {
+// scan reads a row of loadDataKeysAfter.
+func (d *dataKey) scan(rows *sql.Rows) error {
 	var id []byte
-	err := rows.Scan(append([]any{&d.row, &id, &d.number, &d.createdAt, &d.token, &d.keyVersion, &d.wrapped, &d.madeAt}, more...)...)
+	err := rows.Scan(&d.row, &id, &d.number, &d.createdAt, &d.token, &d.keyVersion, &d.wrapped, &d.madeAt)
 	copy(d.versionID[:], id)
 	return err
 }

@@ -3,9 +3,12 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/reseal/reseal/crypto"
 )
@@ -30,10 +33,14 @@ func (s *Store) Show(ctx context.Context, name string) (*SecretInfo, error) {
 		if err != nil {
 			return err
 		}
-		if err := l.read([]*secret{sec}); err != nil {
+		found, err := l.read(`= ?`, sec.row)
+		if err != nil {
 			return err
 		}
-		info, err = l.info(sec)
+		if len(found) != 1 {
+			return misled("names", name)
+		}
+		info, err = l.info(found[0])
 		return err
 	})
 	return info, err
@@ -66,7 +73,7 @@ func (s *Store) List(ctx context.Context, o ListOptions) ([]SecretInfo, error) {
 				return err
 			}
 		}
-		if err := l.each(o, func(sec *secret) error {
+		if err := l.each(o, func(sec *listed) error {
 			info, err := l.info(sec)
 			if errors.Is(err, ErrDamaged) || errors.Is(err, ErrKeyUnavailable) {
 				info.Damage, info.Authenticated, err = err.Error(), false, nil
@@ -81,9 +88,25 @@ func (s *Store) List(ctx context.Context, o ListOptions) ([]SecretInfo, error) {
 	return out, err
 }
 
+// chosen are the ids of a page of secrets.
+const chosen = `IN (
+	SELECT s.id
+	FROM reseal_secrets AS s
+	WHERE s.name > CAST(?1 AS TEXT) AND s.name >= CAST(?2 AS TEXT) AND substr(s.name, 1, length(?2)) = ?2
+	AND s.master_key IS NOT NULL AND (s.deleted_at IS NOT NULL) = ?3
+	AND (?4 = '' OR EXISTS (SELECT 1 FROM reseal_tags AS t WHERE t.secret = s.id AND t.key = ?4 AND ?5 IN ('', t.value)))
+	AND (?6 = '' OR s.master_key = (SELECT id FROM reseal_master_keys WHERE name = ?6) OR EXISTS (
+		SELECT 1
+		FROM reseal_secret_versions AS v
+		JOIN reseal_data_keys AS d ON d.id = v.id
+		JOIN reseal_master_key_versions AS kv ON kv.id = d.master_key_version
+		WHERE v.secret = s.id AND kv.master_key = (SELECT id FROM reseal_master_keys WHERE name = ?6)))
+	ORDER BY s.name
+	LIMIT ?7)`
+
 // each calls fn for the chosen secrets by name. It reads them a page at a time, so
 // that no statement is open while fn runs its own.
-func (l *lister) each(o ListOptions, fn func(*secret) error) error {
+func (l *lister) each(o ListOptions, fn func(*listed) error) error {
 	const page = 256
 	after, left := o.After, o.Limit
 	for {
@@ -91,30 +114,8 @@ func (l *lister) each(o ListOptions, fn func(*secret) error) error {
 		if o.Limit > 0 {
 			n = min(page, left)
 		}
-		var batch []*secret
-		rows, err := l.q.QueryContext(l.ctx, selectSecret+`
-			WHERE s.id IN (
-				SELECT s.id
-				FROM reseal_secrets AS s
-				WHERE s.name > CAST(?1 AS TEXT) AND s.name >= CAST(?2 AS TEXT) AND substr(s.name, 1, length(?2)) = ?2
-				AND s.master_key IS NOT NULL AND (s.deleted_at IS NOT NULL) = ?3
-				AND (?4 = '' OR EXISTS (SELECT 1 FROM reseal_tags AS t WHERE t.secret = s.id AND t.key = ?4 AND ?5 IN ('', t.value)))
-				AND (?6 = '' OR s.master_key = (SELECT id FROM reseal_master_keys WHERE name = ?6) OR EXISTS (
-					SELECT 1
-					FROM reseal_secret_versions AS v
-					JOIN reseal_data_keys AS d ON d.id = v.id
-					JOIN reseal_master_key_versions AS kv ON kv.id = d.master_key_version
-					WHERE v.secret = s.id AND kv.master_key = (SELECT id FROM reseal_master_keys WHERE name = ?6)))
-				ORDER BY s.name
-				LIMIT ?7)
-			ORDER BY s.name, l.label`, after, o.Prefix, o.Deleted, o.TagKey, o.TagValue, o.Key, n)
+		batch, err := l.read(chosen, after, o.Prefix, o.Deleted, o.TagKey, o.TagValue, o.Key, n)
 		if err != nil {
-			return err
-		}
-		if err := scanSecrets(rows, func(sec *secret) error { batch = append(batch, sec); return nil }); err != nil {
-			return err
-		}
-		if err := l.read(batch); err != nil {
 			return err
 		}
 		for _, sec := range batch {
@@ -137,28 +138,33 @@ type keyTable map[int64]*masterKey
 // checked where they are used.
 func (s *Store) keyTable(ctx context.Context, q querier) (keyTable, error) {
 	keys, err := loadAllKeys(ctx, q)
+	return versionsOf(keys), err
+}
+
+func versionsOf(keys []*masterKey) keyTable {
 	table := keyTable{}
 	for _, k := range keys {
 		for _, v := range k.versions {
 			table[v.row] = k
 		}
 	}
-	return table, err
+	return table
 }
 
 // lister gathers what there is to tell of secrets, in one snapshot.
 type lister struct {
-	s        *Store
-	ctx      context.Context
-	q        querier
-	keys     keyTable
-	about    map[int64]*about    // by row of the secret, of those that were read last
-	checked  map[*masterKey]bool // whose records are as they should be
-	wrappers map[int64]*crypto.Key
+	s          *Store
+	ctx        context.Context
+	q          querier
+	keys       keyTable
+	configured map[int64]*masterKey // by row of the master key
+	checked    map[*masterKey]bool  // whose records are as they should be
+	wrappers   map[int64]*crypto.Key
 }
 
-// about is what the tables have of a secret besides its record.
-type about struct {
+// listed is a secret with what the tables have of it besides its record.
+type listed struct {
+	secret
 	description string
 	updatedAt   int64
 	tags        map[string]string
@@ -166,77 +172,113 @@ type about struct {
 }
 
 func (s *Store) newLister(ctx context.Context, q querier) (*lister, error) {
-	keys, err := s.keyTable(ctx, q)
-	return &lister{s: s, ctx: ctx, q: q, keys: keys, checked: map[*masterKey]bool{}, wrappers: map[int64]*crypto.Key{}}, err
+	keys, err := loadAllKeys(ctx, q)
+	l := &lister{s: s, ctx: ctx, q: q, keys: versionsOf(keys), configured: map[int64]*masterKey{}, checked: map[*masterKey]bool{}, wrappers: map[int64]*crypto.Key{}}
+	for _, k := range keys {
+		l.configured[k.row] = k
+	}
+	return l, err
 }
 
-// read reads what there is of some secrets, in one statement for each table.
-func (l *lister) read(secrets []*secret) error {
-	ids := make([]int64, len(secrets))
-	l.about = make(map[int64]*about, len(secrets))
-	for i, sec := range secrets {
-		ids[i] = sec.row
-		l.about[sec.row] = &about{tags: map[string]string{}}
+// What is a number, and what has a fixed length, comes in one column each, as in
+// packedVersion. Of a row that was altered something may be 0 or missing, which
+// the secret's record tag or the wrap then does not fit.
+const (
+	selectListed = `
+	SELECT
+		s.name,
+		format('%d,%d,%d,%d,%d,%d,%d,%d,%d,%d',
+			s.id, s.master_key, s.next_number, s.version_count, s.deleted_at, s.purge_at, s.created_at, s.updated_at, l.secret_version, v.number),
+		CAST(s.secret_id || s.tag || COALESCE(v.version_id, '') AS BLOB),
+		l.label,
+		s.description
+	FROM reseal_secrets AS s
+	LEFT JOIN reseal_labels AS l ON l.secret = s.id
+	LEFT JOIN reseal_secret_versions AS v ON v.id = l.secret_version
+	WHERE s.id `
+
+	selectListedVersions = `
+	SELECT
+		format('%d,%d,%d,%d,%d', v.secret, v.id, v.number, v.created_at, d.master_key_version),
+		CAST(v.version_id || d.wrapped AS BLOB),
+		v.token
+	FROM reseal_secret_versions AS v
+	LEFT JOIN reseal_data_keys AS d ON d.id = v.id
+	WHERE v.secret IN (SELECT value FROM json_each(?))
+	ORDER BY v.secret, v.number`
+
+	selectListedTags = `
+	SELECT secret, key, value
+	FROM reseal_tags
+	WHERE secret IN (SELECT value FROM json_each(?))`
+)
+
+// read reads the secrets whose ids are as that says, by name and unchecked, in one
+// statement for each table.
+func (l *lister) read(ids string, args ...any) ([]*listed, error) {
+	var batch []*listed
+	byRow := map[int64]*listed{}
+	if err := rowsOf(l.ctx, l.q, func(row []driver.Value) error {
+		var sec listed
+		var of label
+		numbers, _ := row[1].(string)
+		splitNumbers(numbers, &sec.row, &sec.keyRow.Int64, &sec.nextNumber, &sec.versionCount, &sec.deletedAt, &sec.purgeAt, &sec.createdAt, &sec.updatedAt,
+			&of.version, &of.number)
+		fixed, _ := row[2].([]byte)
+		fixed = fixed[copy(sec.id[:], fixed):]
+		sec.tag = fixed[:min(tagSize, len(fixed))]
+		copy(of.versionID[:], fixed[len(sec.tag):])
+		if byRow[sec.row] == nil {
+			sec.name, _ = row[0].(string)
+			sec.description, _ = row[4].(string)
+			sec.keyRow.Valid, sec.tags = true, map[string]string{}
+			if k := l.configured[sec.keyRow.Int64]; k != nil {
+				sec.keyID, sec.keyName = k.id[:], k.name
+			}
+			byRow[sec.row] = &sec
+			batch = append(batch, &sec)
+		}
+		if name, ok := row[3].(string); ok {
+			of.label = name
+			byRow[sec.row].labels = append(byRow[sec.row].labels, of)
+		}
+		return nil
+	}, selectListed+ids+` ORDER BY s.id, l.label`, args...); err != nil {
+		return nil, err
 	}
-	list, err := json.Marshal(ids)
+	slices.SortFunc(batch, func(a, b *listed) int { return strings.Compare(a.name, b.name) })
+	rows, err := json.Marshal(slices.Collect(maps.Keys(byRow)))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for query, row := range map[string]func(*sql.Rows) error{
-		`SELECT id, description, updated_at FROM reseal_secrets WHERE id IN (SELECT value FROM json_each(?))`: func(rows *sql.Rows) error {
-			var of, updatedAt int64
-			var description string
-			err := rows.Scan(&of, &description, &updatedAt)
-			if a := l.about[of]; a != nil {
-				a.description, a.updatedAt = description, updatedAt
-			}
-			return err
-		},
-		`SELECT secret, key, value FROM reseal_tags WHERE secret IN (SELECT value FROM json_each(?))`: func(rows *sql.Rows) error {
-			var of int64
-			var key, value string
-			err := rows.Scan(&of, &key, &value)
-			if a := l.about[of]; a != nil {
-				a.tags[key] = value
-			}
-			return err
-		},
-		`SELECT ` + dataKeyColumns + `, v.secret FROM ` + dataKeyTables + `
-		WHERE v.secret IN (SELECT value FROM json_each(?))
-		ORDER BY v.secret, v.number`: func(rows *sql.Rows) error {
-			var of int64
-			var d dataKey
-			err := d.scan(rows, &of)
-			if a := l.about[of]; a != nil {
-				a.versions = append(a.versions, d)
-			}
-			return err
-		},
-	} {
-		rows, err := l.q.QueryContext(l.ctx, query, string(list))
-		if err != nil {
-			return err
+	if err := rowsOf(l.ctx, l.q, func(row []driver.Value) error {
+		of, _ := row[0].(int64)
+		key, _ := row[1].(string)
+		value, _ := row[2].(string)
+		if sec := byRow[of]; sec != nil {
+			sec.tags[key] = value
 		}
-		if err := eachRow(rows, row); err != nil {
-			return err
-		}
+		return nil
+	}, selectListedTags, string(rows)); err != nil {
+		return nil, err
 	}
-	return nil
-}
-
-func eachRow(rows *sql.Rows, fn func(*sql.Rows) error) error {
-	defer rows.Close()
-	for rows.Next() {
-		if err := fn(rows); err != nil {
-			return err
+	return batch, rowsOf(l.ctx, l.q, func(row []driver.Value) error {
+		var of int64
+		var d dataKey
+		numbers, _ := row[0].(string)
+		splitNumbers(numbers, &of, &d.row, &d.number, &d.createdAt, &d.keyVersion)
+		fixed, _ := row[1].([]byte)
+		d.wrapped = fixed[copy(d.versionID[:], fixed):]
+		d.token, _ = row[2].(string)
+		if sec := byRow[of]; sec != nil {
+			sec.versions = append(sec.versions, d)
 		}
-	}
-	return rows.Err()
+		return nil
+	}, selectListedVersions, string(rows))
 }
 
 // info tells of a secret that was read.
-func (l *lister) info(sec *secret) (*SecretInfo, error) {
-	a := l.about[sec.row]
+func (l *lister) info(sec *listed) (*SecretInfo, error) {
 	info := &SecretInfo{
 		Name:          sec.name,
 		ConfiguredKey: sec.keyName,
@@ -246,15 +288,15 @@ func (l *lister) info(sec *secret) (*SecretInfo, error) {
 		Authenticated: l.s.keys != nil,
 	}
 	if l.s.keys != nil {
-		if err := l.s.keys.checkSecret(sec); err != nil {
+		if err := l.s.keys.checkSecret(&sec.secret); err != nil {
 			return info, err
 		}
 	}
-	info.Description, info.UpdatedAt, info.Tags = a.description, fromMillis(a.updatedAt), a.tags
+	info.Description, info.UpdatedAt, info.Tags = sec.description, fromMillis(sec.updatedAt), sec.tags
 	if l, ok := sec.label(LabelCurrent); ok {
 		info.CurrentVersion = l.number
 	}
-	return info, l.addVersions(info, sec, a.versions)
+	return info, l.addVersions(info, &sec.secret, sec.versions)
 }
 
 func (l *lister) addVersions(info *SecretInfo, sec *secret, versions []dataKey) error {
@@ -301,7 +343,8 @@ func (l *lister) proveWrap(sec *secret, d dataKey, k *masterKey, kv keyVersion) 
 	if l.s.keys == nil {
 		return nil
 	}
-	place := crypto.AppendDataKeyContext(nil, l.s.keys.storeID, d.versionID, k.id, kv.number)
+	var small [192]byte
+	place := crypto.AppendDataKeyContext(small[:0], l.s.keys.storeID, d.versionID, k.id, kv.number)
 	wrapper, err := l.wrapper(k, kv)
 	if err == nil {
 		err = wrapper.CheckWrap(d.wrapped, place)
