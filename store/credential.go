@@ -125,5 +125,9 @@ func readPrivate(path string) ([]byte, error) {
 	if mode := info.Mode(); runtime.GOOS != "windows" && mode.Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("key file %q has mode %04o: %w: run chmod 600 on it", path, mode.Perm(), ErrPermissions)
 	}
-	return os.ReadFile(path)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("key file: %w", err)
+	}
+	return text, nil
 }

@@ -113,8 +113,8 @@ var kinds = []struct {
 	{store.ErrDiskFull, "disk_full", exitFailed, "make room on the disk and run the command again"},
 	{migrations.ErrDiskFull, "disk_full", exitFailed, "make room on the disk and run the command again"},
 	{store.ErrIO, "io_error", exitFailed, "look at the disk and its messages, then run: reseal verify --deep"},
-	{store.ErrReadOnly, "read_only", exitFailed, "SQLite writes the store's file and its folder, to read too"},
-	{migrations.ErrReadOnly, "read_only", exitFailed, "SQLite writes the store's file and its folder, to read too"},
+	{store.ErrReadOnly, "read_only", exitFailed, "give this user the right to write the store's file and its folder: SQLite needs it to read, too"},
+	{migrations.ErrReadOnly, "read_only", exitFailed, "give this user the right to write the store's file and its folder: SQLite needs it to read, too"},
 	{store.ErrWeakDurability, "weak_durability", exitFailed, ""},
 }
 

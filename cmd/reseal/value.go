@@ -41,6 +41,9 @@ func (a *app) readValue(ctx context.Context, in valueInput) ([]byte, error) {
 		return a.promptValue(ctx)
 	default:
 		value, err = await(ctx, func() ([]byte, error) { return readLimited(a.stdin) })
+		if err != nil && ctx.Err() == nil {
+			err = usagef("", "read the value: %v", err)
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -83,7 +86,11 @@ func readFile(path string) ([]byte, error) {
 		return nil, usagef("", "%v", err)
 	}
 	defer f.Close()
-	return readLimited(f)
+	value, err := readLimited(f)
+	if err != nil {
+		return nil, usagef("", "read %q: %v", path, plainError(err))
+	}
+	return value, nil
 }
 
 // readLimited reads what is no longer than any value may be.
@@ -98,7 +105,7 @@ func readLimited(r io.Reader) ([]byte, error) {
 	}
 	if err != nil {
 		clear(buf)
-		return nil, usagef("", "read the value: %v", err)
+		return nil, err
 	}
 	return buf[:n:n], nil
 }
