@@ -79,7 +79,7 @@ func Counts() []Count {
 		{ID: "allocations/hot handle", Unit: "allocations", AtMost: 0, N: 10_000, Side: hotSide(true), meter: allocations},
 		{ID: "allocations/get", Unit: "allocations", AtMost: 56, N: 1000, Side: getSide(1), meter: allocations},
 		{ID: "allocations/put", Unit: "allocations", AtMost: 210, N: 100, Side: putSide(1), meter: allocations},
-		{ID: "allocations/PutMany", Unit: "allocations", AtMost: 60, N: 1000, Side: putManySide(), meter: allocations},
+		{ID: "allocations/PutMany", Unit: "allocations", AtMost: 38, N: 1000, Side: putManySide(), meter: allocations},
 		{ID: "statements/get", Unit: "statements", AtMost: 1, N: 100, Side: countedSide(100, getEach), meter: statements},
 		{ID: "statements/put", Unit: "statements", AtMost: 18, N: 100, Side: countedSide(100, putEach), meter: statements},
 		{ID: "statements/PutMany, a secret", Unit: "statements", AtMost: 0.3, N: 1000, Side: countedSide(1000, putAll), meter: statements},

@@ -32,13 +32,12 @@ type Event struct {
 
 func (t *tx) audit(e event) { t.events = append(t.events, e) }
 
-const insertEvent = `
-	INSERT INTO reseal_audit_events (seq, at, actor, action, secret, key, detail, mac)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
+const (
+	intoEvents  = `INSERT INTO reseal_audit_events (seq, at, actor, action, secret, key, detail, mac)`
+	insertEvent = intoEvents + ` VALUES (?1, ?2, ?3, ?, ?, ?, ?, ?)`
+)
 
-var insertEvents = manyRows(`
-	INSERT INTO reseal_audit_events (seq, at, actor, action, secret, key, detail, mac)`,
-	`(?, ?, ?, ?, ?, ?, ?, ?)`)
+var insertEvents = manyRows(intoEvents, `(?1 + #, ?2, ?3, ?, ?, ?, ?, ?)`)
 
 // writeEvents appends the transaction's events to the chain: each MAC covers
 // the one before it, and the state row's tag covers the last.
@@ -58,7 +57,8 @@ func (t *tx) writeEvents() error {
 }
 
 func (t *tx) writeSomeEvents(query string, events []event) error {
-	args := make([]any, 0, 8*len(events))
+	args := append(make([]any, 0, 3+5*len(events)), t.state.auditCount+1, t.now, t.s.opts.Actor)
+	var buf []byte
 	for _, e := range events {
 		detail, err := json.Marshal(e.detail)
 		if err != nil {
@@ -76,19 +76,20 @@ func (t *tx) writeSomeEvents(query string, events []event) error {
 			Key:    e.key,
 			Detail: detail,
 		}
-		mac, err := t.s.keys.tag(t.s.keys.eventRecord(t.state.auditHead, &ev))
+		buf = t.s.keys.eventRecord(buf[:0], t.state.auditHead, &ev)
+		mac, err := t.s.keys.tag(buf)
 		if err != nil {
 			return err
 		}
-		args = append(args, ev.Seq, t.now, ev.Actor, ev.Action, ev.Secret, ev.Key, string(detail), mac)
+		args = append(args, ev.Action, ev.Secret, ev.Key, string(detail), mac)
 		t.state.auditCount, t.state.auditHead = ev.Seq, mac
 	}
 	_, err := t.exec(query, args...)
 	return err
 }
 
-func (r *keyring) eventRecord(previous []byte, e *Event) []byte {
-	return crypto.NewRecord(nil, "reseal/v1/audit").
+func (r *keyring) eventRecord(dst, previous []byte, e *Event) []byte {
+	return crypto.NewRecord(dst, "reseal/v1/audit").
 		ID(r.storeID).
 		Raw(previous).
 		Number(uint64(e.Seq)).
@@ -221,7 +222,7 @@ func (r *keyring) checkChainFrom(ctx context.Context, q querier, st *state, n in
 		if n++; e.Seq != n {
 			return damaged("audit event %d is missing", n)
 		}
-		want, err := r.tag(r.eventRecord(head, &e))
+		want, err := r.tag(r.eventRecord(nil, head, &e))
 		if err != nil {
 			return err
 		}

@@ -47,7 +47,7 @@ func (k rowKind) String() string {
 
 // change adds a row's digest to the set, or takes it out again: by is 1 or -1.
 func (set *rowSet) change(r *keyring, kind rowKind, by int64, id []byte, texts ...string) error {
-	var buf [512]byte
+	var buf [128]byte // enough without texts
 	rec := crypto.NewRecord(buf[:0], "reseal/v1/row").ID(r.storeID).Text(kind.String()).Raw(id)
 	for _, s := range texts {
 		rec = rec.Text(s)
