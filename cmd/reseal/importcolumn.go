@@ -38,6 +38,8 @@ type columnFlags struct {
 	encoding    string // of the value: raw, hex, base64
 	keyFile     string
 	keyEncoding string // raw, hex, base64, or "" to tell by the file
+
+	leftOut int64 // rows whose value was null
 }
 
 // columnFlag names the flags that only the format sqlite-column has.
@@ -126,7 +128,7 @@ func (a *app) readColumn(ctx context.Context, path, prefix string, f *columnFlag
 		clearPairs(r.pairs)
 		return nil, sourceError(path, err)
 	}
-	if r.empty > 0 {
+	if f.leftOut = r.empty; r.empty > 0 {
 		a.warn("%s without a value left out", plural(r.empty, "row"))
 	}
 	return r.pairs, nil

@@ -214,6 +214,9 @@ func TestImportColumnLeavesOutRowsWithoutAValue(t *testing.T) {
 		t.Errorf("exit code %d, %s", code, errs)
 	}
 	s.wantImported(legacyValues)
+	if code, out, errs := s.run("", l.args("--json")...); code != 0 || !strings.Contains(out, `"left_out":2`) || errs != "" {
+		t.Errorf("exit code %d, %s%s", code, out, errs)
+	}
 }
 
 // TestImportColumnRefuses what it cannot read for certain: with nothing stored,

@@ -90,7 +90,7 @@ func (a *app) checkMaxValue() error {
 const maxImport = 256 << 20
 
 func (a *app) importFile(ctx context.Context, path string, f importFlags) error {
-	pairs, err := a.importable(ctx, path, f)
+	pairs, err := a.importable(ctx, path, &f)
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (a *app) importFile(ctx context.Context, path string, f importFlags) error 
 }
 
 // importable reads names and values, whatever they come from.
-func (a *app) importable(ctx context.Context, path string, f importFlags) ([]pair, error) {
+func (a *app) importable(ctx context.Context, path string, f *importFlags) ([]pair, error) {
 	if f.format == "sqlite-column" {
 		return a.readColumn(ctx, path, f.prefix, &f.column)
 	}
@@ -179,13 +179,14 @@ type jsonImport struct {
 	Created   []string `json:"created"`
 	Updated   []string `json:"updated"`
 	Unchanged []string `json:"unchanged"`
+	LeftOut   int64    `json:"left_out"` // rows of a column that have no value
 }
 
 // errDryRun rolls an import back.
 var errDryRun = errors.New("dry run")
 
 func (a *app) importPairs(ctx context.Context, s *store.Store, pairs []pair, f importFlags) error {
-	res := jsonImport{DryRun: f.dryRun, Created: []string{}, Updated: []string{}, Unchanged: []string{}}
+	res := jsonImport{DryRun: f.dryRun, Created: []string{}, Updated: []string{}, Unchanged: []string{}, LeftOut: f.column.leftOut}
 	err := s.Update(ctx, func(tx *sql.Tx) error {
 		for _, p := range pairs {
 			if err := ctx.Err(); err != nil {

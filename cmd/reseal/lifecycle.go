@@ -49,9 +49,6 @@ func (a *app) delete(ctx context.Context, s *store.Store, name string, window ti
 
 // warnings prints warnings that the JSON of a command has too.
 func (a *app) warnings(all []string) {
-	if a.json {
-		return
-	}
 	for _, w := range all {
 		a.warn("%s", w)
 	}
@@ -150,7 +147,7 @@ func (a *app) purge(ctx context.Context, s *store.Store, name string, atOnce boo
 }
 
 func (a *app) warnResidue(residue bool) {
-	if residue && !a.json {
+	if residue {
 		a.warn("another process reads the store: until it ends, what was removed stays in the database's log")
 	}
 }

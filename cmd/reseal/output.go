@@ -69,9 +69,12 @@ func (a *app) hint(format string, args ...any) {
 	}
 }
 
-// warn reports something that did not stop the command.
+// warn reports something that did not stop the command, and that its JSON says
+// too: standard error is empty then, or the one error object.
 func (a *app) warn(format string, args ...any) {
-	fmt.Fprintf(a.stderr, "reseal: warning: "+format+"\n", args...)
+	if !a.json {
+		fmt.Fprintf(a.stderr, "reseal: warning: "+format+"\n", args...)
+	}
 }
 
 // table writes rows in columns, and no spaces at the ends of lines. Only the
