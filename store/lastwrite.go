@@ -31,12 +31,8 @@ func (t *tx) sameAsLast() (bool, error) {
 	if t.last == nil || t.last.dataVersion != t.dataVersion {
 		return false, nil
 	}
-	t.takeOver(t.last)
+	t.state, t.saved, t.rows, t.memo = t.last.state, t.last.state, t.last.rows, t.last.memo
 	return true, nil
-}
-
-func (t *tx) takeOver(l *lastWrite) {
-	t.state, t.saved, t.rows, t.memo = l.state, l.state, l.rows, l.memo
 }
 
 // asLast is what to remember of a transaction that was committed. Master keys
@@ -51,10 +47,6 @@ func (t *tx) asLast() *lastWrite {
 		}
 		return nil
 	}
-	return t.known()
-}
-
-func (t *tx) known() *lastWrite {
 	l := &lastWrite{dataVersion: t.dataVersion, state: t.state, rows: t.rows}
 	if t.memo.holds {
 		l.memo = t.memo

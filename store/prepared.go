@@ -19,7 +19,6 @@ var often = []string{
 	takeLock,
 	schemaVersion,
 	selectState,
-	selectChanges,
 	selectSecretByName,
 	selectKeys + keyByRow + keyOrder,
 	selectOpenJobs,

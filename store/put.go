@@ -38,11 +38,7 @@ func (s *Store) PutTx(ctx context.Context, caller *sql.Tx, name string, value []
 	if err != nil {
 		return res, err
 	}
-	err = s.join(ctx, caller, func(t *tx) error {
-		res, err = t.put(p)
-		t.memo.holds = true
-		return err
-	})
+	err = s.join(ctx, caller, func(t *tx) error { res, err = t.put(p); return err })
 	return res, err
 }
 

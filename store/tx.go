@@ -22,9 +22,8 @@ type tx struct {
 	events []event
 	memo   memo
 	// joined says that the transaction is the caller's and may still be rolled
-	// back: nothing may be remembered from it, but for the next verb in it.
+	// back: nothing may be remembered from it.
 	joined bool
-	before *lastJoin // what the verb before knew in the same caller's transaction, or nil
 
 	last        *lastWrite // what the writer knew when it last committed, or nil
 	dataVersion int64      // of the file in this transaction; only where the writer may remember
@@ -235,8 +234,8 @@ func (s *Store) withLock(ctx context.Context, fn func(querier, *sql.Conn) error)
 }
 
 // join runs fn in a savepoint of the caller's transaction. It takes no lock,
-// no other connection, and remembers nothing beyond the transaction; if fn fails,
-// the caller's transaction is as it was before.
+// no other connection, and remembers nothing; if fn fails, the caller's
+// transaction is as it was before.
 func (s *Store) join(ctx context.Context, caller *sql.Tx, fn func(*tx) error) error {
 	if err := s.needUnsealed(); err != nil {
 		return err
@@ -253,7 +252,6 @@ func (s *Store) join(ctx context.Context, caller *sql.Tx, fn func(*tx) error) er
 	}
 	t := s.newTx(ctx, q)
 	t.joined = true
-	t.takeJoin(caller)
 	if err := t.savepoint(); err != nil {
 		return sqlError(err)
 	}
@@ -264,10 +262,7 @@ func (s *Store) join(ctx context.Context, caller *sql.Tx, fn func(*tx) error) er
 		if err := fn(t); err != nil {
 			return err
 		}
-		if err := t.finish(); err != nil {
-			return err
-		}
-		return t.leaveJoin(caller)
+		return t.finish()
 	})
 	if err != nil {
 		_, rerr := t.exec("ROLLBACK TO reseal")
@@ -313,9 +308,6 @@ func (t *tx) begin() error {
 		return err
 	}
 	if err := t.sameSchema(); err != nil {
-		return err
-	}
-	if same, err := t.sameAsBefore(); same || err != nil {
 		return err
 	}
 	if err := t.beginState(); err != nil {
@@ -453,7 +445,6 @@ func (s *Store) Update(ctx context.Context, fn func(*sql.Tx) error) error {
 			}
 			s.updating.Store(sqlTx)
 			defer s.updating.Store(nil)
-			defer s.joined.Store(nil)
 		}
 		if err := firstError(fn(sqlTx), ctx.Err()); err != nil {
 			return err
