@@ -217,3 +217,15 @@ var ReaderPages = readerPages
 
 // Connected returns how many readers a store has connected.
 func Connected(s *Store) int { return s.readers.db.Stats().OpenConnections }
+
+// LogGate returns the methods of a new gate.
+func LogGate() (reading func(func() error) error, writing func(int, func() error) error) {
+	g := new(logGate)
+	return g.reading, g.writing
+}
+
+// HoldLogGate is as if a batch of the rotation were being read.
+func HoldLogGate(r *Rotation) (release func()) {
+	r.log.read.Lock()
+	return r.log.read.Unlock
+}

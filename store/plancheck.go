@@ -119,12 +119,12 @@ func (p *planner) checkRows(t *tx, c *checkRun) error {
 	return nil
 }
 
-func (p *planner) scanRows(m *mover, c *checkRun, rows *sql.Rows) (failed []failedRow, n int, err error) {
+func (p *planner) scanRows(m *mover, c *checkRun, rows *sql.Rows) (failed []foundRow, n int, err error) {
 	defer rows.Close()
 	var wrapped, versionID, secretID, name, sealed sql.RawBytes
 	var number sql.NullInt64
 	for ; rows.Next(); n++ {
-		var row batchRow
+		var row foundRow
 		if err := rows.Scan(&row.id, &row.source, &wrapped, &versionID, &number, &secretID, &name, &sealed); err != nil {
 			return nil, n, err
 		}
@@ -133,7 +133,8 @@ func (p *planner) scanRows(m *mover, c *checkRun, rows *sql.Rows) (failed []fail
 		copy(at.versionID[:], versionID)
 		copy(at.secretID[:], secretID)
 		if err := p.opens(m, c, row.id, m.source(row.source), at, sealed, wrapped); err != nil {
-			failed = append(failed, failedRow{row, err})
+			row.err = err
+			failed = append(failed, row)
 		}
 	}
 	return failed, n, rows.Err()

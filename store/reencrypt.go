@@ -90,10 +90,20 @@ func (m *mover) reencrypt(dst, wrapDst []byte, from *source, p place, sealed, wr
 	if from.err != nil {
 		return dst, wrapDst, from.err
 	}
+	keys, err := crypto.NewMover(from.material, m.wrapper)
+	if err != nil {
+		return dst, wrapDst, err
+	}
+	defer keys.Close()
+	return m.reencryptWith(keys, dst, wrapDst, from, p, sealed, wrapped)
+}
+
+// reencryptWith is reencrypt with the keys of a source that has them.
+func (m *mover) reencryptWith(keys *crypto.Mover, dst, wrapDst []byte, from *source, p place, sealed, wrapped []byte) (newSealed, newWrapped []byte, err error) {
 	var value [384]byte
 	var old, target [192]byte
 	store := m.t.s.keys.storeID
-	return crypto.Reencrypt(dst, wrapDst, from.material, m.wrapper, sealed, wrapped,
+	return keys.Reencrypt(dst, wrapDst, sealed, wrapped,
 		crypto.AppendValueContext(value[:0], store, p.secretID, p.name, p.number, p.versionID),
 		crypto.AppendDataKeyContext(old[:0], store, p.versionID, from.key.id, from.version.number),
 		crypto.AppendDataKeyContext(target[:0], store, p.versionID, m.to.id, m.kv.number))

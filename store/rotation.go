@@ -74,6 +74,8 @@ type Rotation struct {
 	// whole is the row of the master key version that wrapped the last batch, if
 	// no id was missing in it: the next may be like that. It is 0 otherwise.
 	whole atomic.Int64
+	spare chan *batch // written ones, for their room
+	log   logGate
 }
 
 // StartRotation starts a rotation job, or takes up the open one that is the
@@ -86,7 +88,7 @@ func (s *Store) StartRotation(ctx context.Context, spec RotationSpec) (*Rotation
 	if err := firstError(s.needUnsealed(), spec.check()); err != nil {
 		return nil, err
 	}
-	r := &Rotation{s: s, spec: spec, owner: newOwner()}
+	r := &Rotation{s: s, spec: spec, owner: newOwner(), spare: make(chan *batch, 4)}
 	open, total, err := r.look(ctx)
 	if err != nil {
 		return nil, err

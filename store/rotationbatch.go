@@ -5,8 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"time"
-
-	"github.com/reseal/reseal/crypto"
 )
 
 // Batch says what one short transaction of a rotation did.
@@ -133,14 +131,16 @@ func (r *Rotation) Read(ctx context.Context, after int64, rows int) (*Prepared, 
 }
 
 func (r *Rotation) readInto(ctx context.Context, p *Prepared, after int64, how reading) error {
-	return r.s.snapshot(ctx, func(q querier) error {
-		m, err := r.mover(r.s.newTx(ctx, q))
-		if err != nil {
+	return r.log.reading(func() error {
+		return r.s.snapshot(ctx, func(q querier) error {
+			m, err := r.mover(r.s.newTx(ctx, q))
+			if err != nil {
+				return err
+			}
+			p.m = m
+			p.batch, err = r.read(m, after, p.limit, how)
 			return err
-		}
-		p.m = m
-		p.batch, err = r.read(m, after, p.limit, how)
-		return err
+		})
 	})
 }
 
@@ -157,19 +157,50 @@ func (r *Rotation) Rewrap(ctx context.Context, p *Prepared) error {
 // read. If one of them changed meanwhile, or the target did, it writes nothing
 // of it and takes a Step instead.
 func (r *Rotation) Apply(ctx context.Context, p *Prepared) (Batch, error) {
-	out, err := r.transact(ctx, func(m *mover) (Batch, error) {
-		if m.kv.row != p.m.kv.row {
-			return Batch{}, errChanged
-		}
-		return p.batch.write(m)
+	var out Batch
+	err := r.log.writing(len(p.batch.new)+len(p.batch.values), func() (err error) {
+		out, err = r.transact(ctx, func(m *mover) (Batch, error) {
+			if m.kv.row != p.m.kv.row {
+				return Batch{}, errChanged
+			}
+			return p.batch.write(m)
+		})
+		return err
 	})
 	if errors.Is(err, errChanged) {
 		return r.Step(ctx, p.batch.after, p.limit, 0)
+	}
+	if err == nil {
+		r.reuse(p.batch)
 	}
 	return out, err
 }
 
 var errChanged = errors.New("data keys changed while they were being rewrapped")
+
+// newBatch returns an empty batch, in the room of one that was written.
+func (r *Rotation) newBatch(after int64) *batch {
+	b := new(batch)
+	select {
+	case b = <-r.spare:
+	default:
+	}
+	b.after, b.last = after, after
+	return b
+}
+
+// reuse keeps the room of a batch that was written for another: for values it is
+// much.
+func (r *Rotation) reuse(b *batch) {
+	if len(b.values) == 0 {
+		return
+	}
+	f := found{rows: b.found.rows[:0], bytes: b.found.bytes[:0]}
+	select {
+	case r.spare <- &batch{rows: b.rows[:0], old: b.old[:0], new: b.new[:0], values: b.values[:0], found: f}:
+	default:
+	}
+}
 
 // batch is data keys that were read together, with their new wraps.
 type batch struct {
@@ -179,10 +210,10 @@ type batch struct {
 	old, new    []byte // crypto.WrappedSize bytes a row
 	values      []byte // new sealed values, one after the other
 	failures    []Failure
-	read        int  // rows, with those that failed
-	full        bool // more values would be too much
+	read        int // rows, with those that failed
 
-	ids []byte // of the secret versions of rows that were read packed, to make new
+	ids   []byte // of the secret versions of rows that were read packed, to make new
+	found found  // what is to make new of other rows
 }
 
 type batchRow struct {
@@ -222,14 +253,14 @@ const (
 type reading int
 
 const (
-	asOneRow reading = iota // if it is smooth: the new wraps are still to be made
-	rowByRow                // each with its new wrap
+	asOneRow reading = iota // if it is smooth, or has values: the new envelopes are still to be made
+	rowByRow                // each with its new envelopes
 )
 
 // read reads the next rows of a version rotation. Those that it reads row by row
-// it rewraps.
+// it moves, in memory.
 func (r *Rotation) read(m *mover, after int64, limit int, how reading) (*batch, error) {
-	b := &batch{after: after, last: after}
+	b := r.newBatch(after)
 	query, args, scan := selectBatch, []any{r.scope.from, after, limit}, b.scan
 	switch {
 	case r.scope.replaced.reencrypt:
@@ -247,17 +278,15 @@ func (r *Rotation) read(m *mover, after int64, limit int, how reading) (*batch, 
 			return b, err
 		}
 	}
-	rows, err := m.t.q.QueryContext(m.t.ctx, query, args...)
-	if err != nil {
+	if err := b.find(m, query, args, scan); err != nil {
 		return nil, err
 	}
-	failed, err := scan(m, rows)
-	if err != nil {
-		return nil, err
+	b.end = b.read < limit && len(b.found.bytes) < MaxBatchBytes
+	if r.scope.replaced.reencrypt && how == asOneRow {
+		return b, nil
 	}
-	b.end = b.read < limit && !b.full
-	for _, f := range failed {
-		failure, err := m.t.describeFailure(f.batchRow, m.source(f.source), f.err)
+	for _, f := range b.make(m) {
+		failure, err := m.t.describeFailure(f.batchRow, f.from, f.err)
 		if err != nil {
 			return nil, err
 		}
@@ -266,47 +295,35 @@ func (r *Rotation) read(m *mover, after int64, limit int, how reading) (*batch, 
 	return b, nil
 }
 
-type failedRow struct {
-	batchRow
-	err error
-}
-
-func (b *batch) scan(m *mover, rows *sql.Rows) (failed []failedRow, err error) {
-	defer rows.Close()
-	var wrapped, rawID sql.RawBytes
-	for rows.Next() {
-		var row batchRow
-		if err := rows.Scan(&row.id, &row.source, &wrapped, &rawID); err != nil {
-			return nil, err
-		}
-		b.read++
-		b.last = row.id
-		err := b.add(m, row, wrapped, rawID)
-		if cannotRead(err) {
-			return nil, err
-		}
-		if err != nil {
-			failed = append(failed, failedRow{row, err})
-		}
-	}
-	return failed, rows.Err()
-}
-
-// add rewraps one data key.
-func (b *batch) add(m *mover, row batchRow, wrapped, rawID []byte) error {
-	if len(rawID) != len(crypto.ID{}) {
-		return damaged("its secret version is missing")
-	}
-	var id crypto.ID
-	copy(id[:], rawID)
-	out, err := m.rewrap(b.new, m.source(row.source), id, wrapped)
+// find reads rows, until there are enough bytes of them.
+func (b *batch) find(m *mover, query string, args []any, scan func(*mover, *sql.Rows) error) error {
+	rows, err := m.t.q.QueryContext(m.t.ctx, query, args...)
 	if err != nil {
 		return err
 	}
-	b.new = out
-	b.old = append(b.old, wrapped...)
-	b.rows = append(b.rows, row)
-	return nil
+	defer rows.Close()
+	for len(b.found.bytes) < MaxBatchBytes && rows.Next() {
+		if err := scan(m, rows); err != nil {
+			return err
+		}
+		b.read, b.last = len(b.found.rows), b.found.rows[len(b.found.rows)-1].id
+	}
+	return rows.Err()
+}
+
+// scan takes a row of selectBatch.
+func (b *batch) scan(m *mover, rows *sql.Rows) error {
+	var row foundRow
+	var wrapped, versionID sql.RawBytes
+	err := rows.Scan(&row.id, &row.source, &wrapped, &versionID)
+	if err != nil {
+		return err
+	}
+	if len(versionID) != len(row.versionID) {
+		err = damaged("its secret version is missing")
+	}
+	copy(row.versionID[:], versionID)
+	return b.found.add(m, row, wrapped, nil, err)
 }
 
 // describeFailure finds the names for a data key that cannot be moved.

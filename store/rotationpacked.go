@@ -126,11 +126,11 @@ func (r *Rotation) remember(b *batch) {
 // who holds the lock, above all. Go alone would let him wait for up to 10 ms.
 const rewrapShare = 32
 
-// rewrap makes the new wraps of rows that were read as one, and reports whether
+// rewrap makes the new envelopes that are still to be made, and reports whether
 // all of the old ones opened.
 func (b *batch) rewrap(m *mover) bool {
 	if len(b.ids) == 0 {
-		return true
+		return len(b.make(m)) == 0
 	}
 	from := m.sources[b.rows[0].source]
 	if from.err != nil {

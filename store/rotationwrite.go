@@ -92,12 +92,17 @@ func (w *rangeWriter) writeRange(k rowGroup, at []int) error {
 	if k.replaced {
 		statement, args = updateRangeMade, append(args, max(0, w.m.t.now))
 	}
-	res, err := w.m.t.exec(statement, args...)
+	return w.m.t.execAll(len(at), statement, args...)
+}
+
+// execAll runs a statement of a range, which must change so many rows.
+func (t *tx) execAll(n int, query string, args ...any) error {
+	res, err := t.exec(query, args...)
 	if err != nil {
 		return err
 	}
 	changed, err := res.RowsAffected()
-	if err == nil && changed != int64(len(at)) {
+	if err == nil && changed != int64(n) {
 		err = errChanged
 	}
 	return err
