@@ -78,7 +78,7 @@ func TestKeyOfFiveVersionsIsReplacedAndDestroyed(t *testing.T) {
 	}, e.Dependents)
 
 	storetest.OK(t, s.CreateKey(ctx, "mk-2"))
-	storetest.Diff(t, "restore", store.RestoreResult{Name: "sec-1"}, must(s.Restore(ctx, "sec-1"))(t))
+	storetest.Diff(t, "restore", store.RestoreResult{Name: "sec-1", Restored: true}, must(s.Restore(ctx, "sec-1"))(t))
 	storetest.Diff(t, "set-key", store.SetKeyResult{Name: "sec-1", From: "mk-1", To: "mk-2", KeyVersion: 1, Versions: 5, Rewrapped: 5},
 		must(s.SetKey(ctx, "sec-1", "mk-2"))(t))
 	wantFive(t, s, "sec-1", "mk-2")
