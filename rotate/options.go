@@ -78,8 +78,9 @@ type Options struct {
 	// no limit.
 	Rate int
 
-	// Fast rests only if Pause says so. With Key and OlderThan the next batch is
-	// prepared while one is written, and with Fast several of them at a time.
+	// Fast rests only if Pause says so. With Key and OlderThan it prepares several
+	// batches at a time while one is written; otherwise a core is left to others,
+	// and the next batch is prepared when one was written.
 	Fast bool
 
 	// Scrub rebuilds the file at the end (VACUUM), so that no old wrap is left

@@ -68,9 +68,8 @@ func (r *run) secrets() error {
 	}
 }
 
-// dataKeys moves data keys by themselves: the next batches are prepared while one
-// is written and while the run rests, so that the write lock is held only to
-// write.
+// dataKeys moves data keys by themselves: batches are prepared before the write
+// lock is taken, so that it is held only to write.
 func (r *run) dataKeys() error {
 	ctx, stop := context.WithCancel(r.ctx)
 	ahead := r.prepare(ctx)
@@ -94,21 +93,26 @@ func (r *run) dataKeys() error {
 			return err
 		}
 		r.account(b)
+		close(p.written)
 		r.rest(b)
 	}
 	return r.ctx.Err()
 }
 
-// preparation is a batch that is being prepared. rewrapped gives one error, or
-// nil, when that is done.
+// preparation is a batch on its way.
 type preparation struct {
 	batch     *store.Prepared
-	rewrapped chan error
+	rewrapped chan error    // gives one error, or nil, when it is prepared
+	written   chan struct{} // is closed when it is written
 }
 
-// prepare reads batch after batch in a goroutine and rewraps each, the fast gear
-// several at a time. It closes the channel at the end of the pass, after an error,
-// and when ctx is cancelled.
+// prepare prepares batch after batch in a goroutine: the fast gear several at a
+// time, the gentle one between two that are written, for it leaves a core to the
+// host. If it prepared while it writes, who reads on a machine of two cores would
+// wait for one of them, which Go takes from a goroutine only after 10 ms.
+//
+// It closes the channel at the end of the pass, after an error, and when ctx is
+// cancelled.
 func (r *run) prepare(ctx context.Context) <-chan preparation {
 	room := 0
 	if r.o.Fast {
@@ -120,22 +124,24 @@ func (r *run) prepare(ctx context.Context) <-chan preparation {
 		var after int64
 		for end := false; !end && ctx.Err() == nil; {
 			p, err := r.job.Read(ctx, after, r.pace.rows(int(r.rows.Load())))
-			next := preparation{batch: p, rewrapped: make(chan error, 1)}
+			next := preparation{batch: p, rewrapped: make(chan error, 1), written: make(chan struct{})}
 			if end = err != nil; end {
 				next.rewrapped <- err
 			} else {
 				after, end = p.Last(), p.End()
-				rewrap := func() { next.rewrapped <- r.job.Rewrap(ctx, p) }
-				if r.o.Fast {
-					go rewrap()
-				} else {
-					rewrap()
-				}
+				go func() { next.rewrapped <- r.job.Rewrap(ctx, p) }()
 			}
 			select {
 			case out <- next:
 			case <-ctx.Done():
 				<-next.rewrapped
+				return
+			}
+			if !r.o.Fast && !end {
+				select {
+				case <-next.written:
+				case <-ctx.Done():
+				}
 			}
 		}
 	}()
@@ -162,6 +168,10 @@ func (r *run) account(b store.Batch) {
 	r.resize(b)
 	r.progress(Moving)
 }
+
+// firstRows is how many data keys the first batch takes, when it is not known yet
+// what fits BatchTime.
+const firstRows = 500
 
 // leastRows is how many data keys a batch takes at least, if there are so many: on
 // a disk whose commits alone take BatchTime, smaller ones would not be faster.

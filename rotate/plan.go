@@ -206,12 +206,18 @@ func (f *Forecast) moves(o *Options, moving int64) {
 	if o.Rate > 0 { // a batch is paid for from its beginning
 		pause = math.Max(pause, rows/float64(o.Rate)-held)
 	}
-	f.BatchRows, f.Batches = int64(rows), int64(math.Ceil(float64(moving)/rows))
-	batch := max(held+pause, rows*prepare) // the next is prepared meanwhile
-	if o.Fast {
-		batch = max(held+pause, (held+rows*prepare)/2) // by both cores
+	f.BatchRows = int64(rows)
+	for left, next := float64(moving), math.Min(rows, firstRows); left > 0; left, next = left-next, math.Min(rows, 2*next) {
+		n := math.Min(left, next)
+		held, prepared := n*each+commit, n*prepare
+		switch {
+		case o.Fast: // by two cores
+			f.Moving += math.Max(held+pause, (held+prepared)/2)
+		default: // one after the other
+			f.Moving += held + math.Max(pause, prepared)
+		}
+		f.Batches++
 	}
-	f.Moving = float64(moving) / rows * batch
 	f.Moving += float64(f.Disk.Pages) / 1000 * 2 * c.Sync.Seconds()
 	f.Rate = float64(moving) / f.Moving
 }

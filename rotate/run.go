@@ -51,7 +51,7 @@ type run struct {
 func runOne(ctx context.Context, s *store.Store, o Options) (Report, error) {
 	spec := o.spec()
 	r := &run{ctx: ctx, s: s, o: o, began: time.Now(), pace: pacer{rate: o.Rate}}
-	r.rows.Store(int64(min(o.Batch, 500)))
+	r.rows.Store(int64(min(o.Batch, firstRows)))
 	r.report = Report{Mode: o.Mode, From: spec.From, To: spec.To, Prefix: spec.Prefix, State: store.JobIncomplete}
 	job, err := s.StartRotation(ctx, spec)
 	if err != nil {
