@@ -160,7 +160,7 @@ var targets = []target{
 		what: "rewrap 1,000,000, fast",
 		goal: "at least 0.50x of the range UPDATE without a cipher",
 		find: atLeast(0.50, "rotation/rewrap/1 M", "reseal, fast", "range"),
-		note: "two cores share it, so that a data key may cost them four times what the limit takes on one. In the profile of a million 37 % is the cipher: three envelopes (open, seal, and open again as a proof) of 1.0 µs each, a third of that SHA-256 in the processor's instructions; 18 % is reading two tables, packed into one row a batch; 21 % is the UPDATE with its comparison with the old bytes, the commit and SQLite's checkpoints; 9 % is counting what is to do, from a cold cache. What is left is the runtime's.",
+		note: "two cores share it, so that a data key may cost them four times what the limit takes on one. In the profile 58 % is the cipher: three envelopes (open, seal, and open again as a proof) of 1.0 µs each, a third of that SHA-256 in the processor's instructions; 19 % is the UPDATE with its comparison with the old bytes, the commit and SQLite's checkpoints; 8 % is reading two tables side by side, packed into one row a batch; 7 % is counting what is to do, from a cold cache; the rest is the runtime's. Of two cores 1.7 are at work: one counts alone at first, and a commit that waits for the disk keeps its core from Go's scheduler for some time.",
 	},
 	{
 		what: "rewrap 1,000,000, fast",
@@ -171,7 +171,7 @@ var targets = []target{
 		what: "rewrap 1,000,000, gentle",
 		goal: "at least 0.35x of the range UPDATE without a cipher",
 		find: atLeast(0.35, "rotation/rewrap/1 M", "reseal, gentle", "range"),
-		note: "one core reads and makes the next batch's wraps, which takes three quarters of the processor time, while another writes one and rests for a quarter as long as that took: the core that prepares is what bounds it.",
+		note: "it leaves a core to the host: what the fast gear shares out to two cores, three envelopes a data key above all, it does on one, the next batch when one was written. When it prepared one while another was written, a data key took four fifths of the time where nobody read, as long where somebody did, and a reader's p99 was twice as long.",
 	},
 	{
 		what: "memory of a gentle rotation of 1,000,000",
@@ -220,7 +220,7 @@ var targets = []target{
 			extraOver("get p50, µs", 1.1, "rotation/readers", "gentle", "idle"),
 			extraOver("get p99, µs", 2.5, "rotation/readers", "gentle", "idle"),
 			extra("put p99, ms", 25, "rotation/readers", "gentle")),
-		note: "one core prepares and another writes three quarters of the time, so that on a machine of two a reader shares a core with one of them; it waits for no lock. A put waits for the batch that is being written and then for its own flush.",
+		note: "a reader has a core for itself and waits for no lock of the file. In a trace of its waits for a core two fifths are Go's garbage collection and a third a mutex of SQLite's page caches, which all connections share; after each commit a reader's pages are read again. A put waits for the batch that is being written and then for its own flush.",
 	},
 	{
 		what: "verify --deep, 1 M versions of 32 B",
