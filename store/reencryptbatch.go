@@ -50,11 +50,12 @@ const updateRangeMade = `
 // updateValues replaces the sealed values of a range of rows, each as long as its
 // old one, by those that lie in ?1, ?3 bytes from one row to the next. Behind each
 // come the random bytes of ?5: a row that is not in the batch, or whose value has
-// another length by now, does not have them there.
+// another length by now, does not have them there. A longer value than there is
+// room for would be looked for behind the value of another row.
 const updateValues = `
 	UPDATE reseal_secret_versions
 	SET sealed = substr(?1, (id - ?2) * ?3 + 1, length(sealed))
-	WHERE id BETWEEN ?2 AND ?4 AND substr(?1, (id - ?2) * ?3 + length(sealed) + 1, 16) = ?5`
+	WHERE id BETWEEN ?2 AND ?4 AND length(sealed) <= ?3 - 16 AND substr(?1, (id - ?2) * ?3 + length(sealed) + 1, 16) = ?5`
 
 // rangeBytes is how many bytes of values one statement takes, if it has more than
 // one: the next ones are in the processor's caches then.

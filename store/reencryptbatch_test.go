@@ -111,6 +111,35 @@ func TestApplyLeavesValueOfAnotherLength(t *testing.T) {
 	}
 }
 
+// The value of a row that is not in the batch may be so long that what would lie
+// behind it is what lies behind the value of another row.
+func TestReencryptLeavesLongValueBetweenOthers(t *testing.T) {
+	const size, envelope, mark = 32, 76, 16
+	for rows := 1; rows <= 3; rows++ { // from that row to the other
+		t.Run(fmt.Sprint(rows), func(t *testing.T) {
+			s := resealtest.New(t, nil)
+			long := size + rows*(size+envelope+mark)
+			for i, n := range []int{size, long, size, size, size} {
+				side := "in"
+				if n == long {
+					side = "out"
+				}
+				s.MustPut(t, fmt.Sprintf("%s/%d", side, i), strings.Repeat("v", n), store.PutOptions{})
+			}
+			must(s.RotateKey(t.Context(), store.DefaultKeyName))(t)
+			spec, out := renewDefault, sealedValues(t, s, "out/")
+			spec.Prefix = "in/"
+			r := must(s.StartRotation(t.Context(), spec))(t)
+			b := must(r.Apply(t.Context(), must(store.Prepare(t.Context(), r, 0, 100))(t)))(t)
+			if b.Replaced != 4 || len(b.Failures) != 0 {
+				t.Errorf("Apply = %+v", b)
+			}
+			storetest.Diff(t, "the long value", out, sealedValues(t, s, "out/"))
+			storetest.OK(t, r.Release(t.Context()))
+		})
+	}
+}
+
 // Data keys under two older versions of the key, and some of a later date than
 // those that are replaced, go in one batch.
 func TestReencryptsBatchUnderTwoVersions(t *testing.T) {
