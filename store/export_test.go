@@ -229,3 +229,15 @@ func HoldLogGate(r *Rotation) (release func()) {
 	r.log.read.Lock()
 	return r.log.read.Unlock
 }
+
+// HotStatements are what a get, a put and a list look secrets up with, by what
+// they are.
+var HotStatements = map[string]string{
+	"get":            packedByName,
+	"GetMany":        packedByNames,
+	"list":           selectListed + chosen + ofListed,
+	"list, versions": selectListedVersions,
+	"list, tags":     selectListedTags,
+	"a secret":       selectSecretByName,
+	"a version":      storedByNumber,
+}

@@ -29,7 +29,7 @@ const (
 		END,
 		k.state,
 		CASE WHEN l.label = CAST(?1 AS TEXT) AND v.secret = s.id THEN v.sealed END
-	FROM reseal_secrets AS s
+	FROM reseal_secrets AS s INDEXED BY ` + byName + `
 	JOIN reseal_labels AS l ON l.secret = s.id
 	LEFT JOIN reseal_secret_versions AS v ON v.id = l.secret_version
 	LEFT JOIN reseal_data_keys AS d ON d.id = v.id AND l.label = CAST(?1 AS TEXT)

@@ -56,7 +56,17 @@ func (sec *secret) labelsOf(version int64) []string {
 	return out
 }
 
-const selectSecret = `
+// byName is the index of secrets by name. Statistics of a store that was small
+// when ANALYZE ran would have SQLite look through all secrets instead.
+const byName = `sqlite_autoindex_reseal_secrets_2`
+
+const (
+	selectSecret       = secretColumns + secretTables
+	selectSecretByName = secretColumns + ` INDEXED BY ` + byName + secretTables + `
+	WHERE s.name = CAST(? AS TEXT)
+	ORDER BY l.label`
+
+	secretColumns = `
 	SELECT
 		s.id,
 		s.secret_id,
@@ -74,10 +84,13 @@ const selectSecret = `
 		l.secret_version,
 		v.version_id,
 		v.number
-	FROM reseal_secrets AS s
+	FROM reseal_secrets AS s`
+
+	secretTables = `
 	LEFT JOIN reseal_master_keys AS k ON k.id = s.master_key
 	LEFT JOIN reseal_labels AS l ON l.secret = s.id
 	LEFT JOIN reseal_secret_versions AS v ON v.id = l.secret_version`
+)
 
 // scanSecrets gathers the rows of selectSecret, one a label, into secrets. The
 // rows of one secret must come together, its labels in order.
@@ -132,10 +145,6 @@ func scanSecrets(rows *sql.Rows, each func(*secret) error) error {
 	}
 	return each(cur)
 }
-
-const selectSecretByName = selectSecret + `
-	WHERE s.name = CAST(? AS TEXT)
-	ORDER BY l.label`
 
 // loadSecret reads the secret of that name, unchecked; nil if there is none. A
 // tombstone is returned as such.

@@ -33,7 +33,7 @@ func (s *Store) Show(ctx context.Context, name string) (*SecretInfo, error) {
 		if err != nil {
 			return err
 		}
-		found, err := l.read(`= ?`, sec.row)
+		found, err := l.read(`(SELECT ? AS id)`, sec.row)
 		if err != nil {
 			return err
 		}
@@ -89,9 +89,9 @@ func (s *Store) List(ctx context.Context, o ListOptions) ([]SecretInfo, error) {
 }
 
 // chosen are the ids of a page of secrets.
-const chosen = `IN (
+const chosen = `(
 	SELECT s.id
-	FROM reseal_secrets AS s
+	FROM reseal_secrets AS s INDEXED BY ` + byName + `
 	WHERE s.name > CAST(?1 AS TEXT) AND s.name >= CAST(?2 AS TEXT) AND substr(s.name, 1, length(?2)) = ?2
 	AND s.master_key IS NOT NULL AND (s.deleted_at IS NOT NULL) = ?3
 	AND (?4 = '' OR EXISTS (SELECT 1 FROM reseal_tags AS t WHERE t.secret = s.id AND t.key = ?4 AND ?5 IN ('', t.value)))
@@ -192,10 +192,12 @@ const (
 		CAST(s.secret_id || s.tag || COALESCE(v.version_id, '') AS BLOB),
 		l.label,
 		s.description
-	FROM reseal_secrets AS s
+	FROM `
+
+	ofListed = ` AS i
+	CROSS JOIN reseal_secrets AS s ON s.id = i.id
 	LEFT JOIN reseal_labels AS l ON l.secret = s.id
-	LEFT JOIN reseal_secret_versions AS v ON v.id = l.secret_version
-	WHERE s.id `
+	LEFT JOIN reseal_secret_versions AS v ON v.id = l.secret_version`
 
 	selectListedVersions = `
 	SELECT
@@ -213,8 +215,8 @@ const (
 	WHERE secret IN (SELECT value FROM json_each(?))`
 )
 
-// read reads the secrets whose ids are as that says, by name and unchecked, in one
-// statement for each table.
+// read reads the secrets of some ids, by name and unchecked, in one statement for
+// each table.
 func (l *lister) read(ids string, args ...any) ([]*listed, error) {
 	var batch []*listed
 	byRow := map[int64]*listed{}
@@ -243,8 +245,11 @@ func (l *lister) read(ids string, args ...any) ([]*listed, error) {
 			byRow[sec.row].labels = append(byRow[sec.row].labels, of)
 		}
 		return nil
-	}, selectListed+ids+` ORDER BY s.id, l.label`, args...); err != nil {
+	}, selectListed+ids+ofListed, args...); err != nil {
 		return nil, err
+	}
+	for _, sec := range batch {
+		sortLabels(sec.labels)
 	}
 	slices.SortFunc(batch, func(a, b *listed) int { return strings.Compare(a.name, b.name) })
 	rows, err := json.Marshal(slices.Collect(maps.Keys(byRow)))

@@ -131,7 +131,7 @@ var targets = []target{
 		what: "get 1 KiB by name",
 		goal: "at most 1.3x of a prepared SELECT of the same bytes and the cipher",
 		find: atMost(1.3, "store/get", "reseal", "SELECT"),
-		note: "one statement over six tables and seven trees instead of one over one table: the secret's record with its labels, which is authenticated, the version, its data key, and the state of its master key. Measured by itself that statement takes 1.8x of the other side's (each further tree 2 µs to 3 µs, numbers and bytes in a column each 8 µs), and is two thirds of a get; then come two tags and two envelopes with their commitments (a seventh), and Go's allocations. It was two statements of 28 columns, which took 1.4x as long: the driver spends most of a microsecond on each column.",
+		note: "one statement over six tables and seven trees instead of one over one table: the secret's record with its labels, which is authenticated, the version, its data key, and the state of its master key. That statement is about three fifths of a get (each further tree 2 µs to 3 µs; numbers and bytes come in a column each), on the driver's own statement, past database/sql, which would take 4 µs to 6 µs more. An eighth are two envelopes with their commitments, a fortieth the secret's tag; the rest is the driver, the way through the store and Go's allocations. Without the two trees of the master key it would be 3 µs less, with fewer columns or names for them hardly 1 µs.",
 	},
 	{
 		what: "hot handle",
@@ -206,7 +206,7 @@ var targets = []target{
 		what: "growth: get at 1 M",
 		goal: "at most 1.5x of 10 k",
 		find: atMost(1.5, "growth/get", "1 M", "10 k"),
-		note: "of ten thousand secrets of 32 B the pages above the last are in SQLite's cache of 2 MB, of a million they are not: a get goes down five trees, and what SQLite's cache does not have it reads from the system's. A cache of 8 MB made no difference that could be measured.",
+		note: "a get goes down five trees that grow with the secrets, and reads the last page of each from the system's cache, 2 µs, and has SQLite check its cells, 1 µs; of ten thousand secrets of 32 B nearly all pages stay in SQLite's. The pages above the last are some 5 MB for a million and stay there too: with SQLite's 2 MB a get read seven pages. 8 MB read hardly less than 5, and put 5 MB to 8 MB on a rotation's peak of memory.",
 	},
 	{
 		what: "growth: open a store of 1 M",
