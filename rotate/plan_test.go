@@ -235,8 +235,8 @@ func TestPlanTellsWhatReencryptWouldLeave(t *testing.T) {
 
 // The time that a plan expects is about what the run takes, and the log grows
 // by about what it says when somebody reads all the time. The bounds are wide:
-// other tests run at the same time. docs/rotation.md has the figures of an idle
-// machine.
+// other tests run at the same time, and a short job may be a quarter of a second
+// off. docs/rotation.md has the figures of an idle machine.
 func TestPlanIsAboutRight(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a race between a plan and a run")
@@ -267,7 +267,7 @@ func TestPlanIsAboutRight(t *testing.T) {
 				}
 				t.Logf("%.2f s planned, %s taken; %d bytes of log planned", f.Seconds, rep.Elapsed, f.Disk.LogMost)
 				taken := rep.Elapsed.Seconds()
-				if within(f.Seconds, taken, 2.5) {
+				if within(f.Seconds, taken, 2.5) || math.Abs(f.Seconds-taken) < 0.25 {
 					return
 				}
 				tries = append(tries, fmt.Sprintf("%.2f s planned, %s taken", f.Seconds, rep.Elapsed))
