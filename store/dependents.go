@@ -57,7 +57,7 @@ func dependents(ctx context.Context, q querier, k *masterKey, version int64) (De
 	err := q.QueryRowContext(ctx, `
 		WITH needed AS (
 			SELECT
-				s.deleted_at IS NOT NULL AS deleted,
+				COALESCE(s.deleted_at, 0) <> 0 AS deleted,
 				EXISTS (SELECT 1 FROM reseal_labels AS l WHERE l.secret_version = v.id AND l.label <> 'pending') AS labelled,
 				EXISTS (SELECT 1 FROM reseal_labels AS l WHERE l.secret_version = v.id AND l.label = 'pending') AS pending
 			FROM reseal_data_keys AS d
@@ -105,8 +105,8 @@ const secretsNeeding = `
 func (d *Dependents) countSecrets(ctx context.Context, q querier, k *masterKey, version int64) error {
 	err := q.QueryRowContext(ctx, `
 		SELECT
-			COALESCE(sum(deleted_at IS NULL), 0),
-			COALESCE(sum(deleted_at IS NOT NULL), 0),
+			COALESCE(sum(COALESCE(deleted_at, 0) = 0), 0),
+			COALESCE(sum(COALESCE(deleted_at, 0) <> 0), 0),
 			COALESCE(sum(master_key = ?1), 0)
 		FROM reseal_secrets
 		WHERE id IN (`+secretsNeeding+`)`, k.row, version).Scan(&d.Secrets, &d.DeletedSecrets, &d.Configured)

@@ -151,7 +151,7 @@ func (p *planner) countVersions(ctx context.Context, q querier) error {
 	return q.QueryRowContext(ctx, `
 		WITH moving AS (
 			SELECT
-				s.deleted_at IS NOT NULL AS deleted,
+				COALESCE(s.deleted_at, 0) <> 0 AS deleted,
 				EXISTS (SELECT 1 FROM reseal_labels AS l WHERE l.secret_version = v.id AND l.label <> 'pending') AS labelled,
 				EXISTS (SELECT 1 FROM reseal_labels AS l WHERE l.secret_version = v.id AND l.label = 'pending') AS pending,
 				d.made_at < ?3 AS replaced,
@@ -182,8 +182,8 @@ func (p *planner) countSecrets(ctx context.Context, q querier) error {
 			WHERE d.master_key_version IN (`+p.sources()+`)
 		)
 		SELECT
-			count(*) FILTER (WHERE deleted_at IS NULL),
-			count(*) FILTER (WHERE deleted_at IS NOT NULL),
+			count(*) FILTER (WHERE COALESCE(deleted_at, 0) = 0),
+			count(*) FILTER (WHERE COALESCE(deleted_at, 0) <> 0),
 			count(*) FILTER (WHERE id NOT IN (SELECT secret FROM needing))
 		FROM reseal_secrets
 		WHERE (id IN (SELECT secret FROM needing) OR (?3 AND master_key = ?1)) AND substr(name, 1, length(?2)) = ?2`,

@@ -76,7 +76,7 @@ func (s *Store) prunable(ctx context.Context, keep int, after string) (names []s
 		names, err = texts(ctx, q, `
 			SELECT s.name
 			FROM reseal_secrets AS s
-			WHERE s.name > CAST(?1 AS TEXT) AND s.master_key IS NOT NULL AND s.deleted_at IS NULL AND (
+			WHERE s.name > CAST(?1 AS TEXT) AND s.master_key IS NOT NULL AND COALESCE(s.deleted_at, 0) = 0 AND (
 				SELECT count(*)
 				FROM reseal_secret_versions AS v
 				WHERE v.secret = s.id AND NOT EXISTS (SELECT 1 FROM reseal_labels AS l WHERE l.secret_version = v.id)

@@ -88,12 +88,13 @@ func (s *Store) List(ctx context.Context, o ListOptions) ([]SecretInfo, error) {
 	return out, err
 }
 
-// chosen are the ids of a page of secrets.
+// chosen are the ids of a page of secrets. A date of 0 is none, as it is in a
+// secret's record: of an altered row nothing else would tell.
 const chosen = `(
 	SELECT s.id
 	FROM reseal_secrets AS s INDEXED BY ` + byName + `
 	WHERE s.name > CAST(?1 AS TEXT) AND s.name >= CAST(?2 AS TEXT) AND substr(s.name, 1, length(?2)) = ?2
-	AND s.master_key IS NOT NULL AND (s.deleted_at IS NOT NULL) = ?3
+	AND s.master_key IS NOT NULL AND (COALESCE(s.deleted_at, 0) <> 0) = ?3
 	AND (?4 = '' OR EXISTS (SELECT 1 FROM reseal_tags AS t WHERE t.secret = s.id AND t.key = ?4 AND ?5 IN ('', t.value)))
 	AND (?6 = '' OR s.master_key = (SELECT id FROM reseal_master_keys WHERE name = ?6) OR EXISTS (
 		SELECT 1

@@ -48,3 +48,25 @@ func TestListGoesOnPastDestroyedKeyVersion(t *testing.T) {
 	}
 	storetest.Refused(t, storetest.Err(s.Show(ctx, "a")), store.ErrKeyUnavailable)
 }
+
+// A secret's record does not tell a date of 0 from none, so an altered row must
+// not either: the secret is not deleted.
+func TestDateOfZeroDeletesNothing(t *testing.T) {
+	for _, set := range []string{"deleted_at = 0, purge_at = 0", "deleted_at = 0", "purge_at = 0"} {
+		t.Run(set, func(t *testing.T) {
+			s, ctx := resealtest.New(t, &resealtest.Options{Damaged: true}), t.Context()
+			s.MustPut(t, "app/db", "one", store.PutOptions{})
+			s.Exec(t, `PRAGMA ignore_check_constraints = 1; UPDATE reseal_secrets SET `+set)
+			s.MustGet(t, "app/db")
+			if l := must(s.List(ctx, store.ListOptions{}))(t); len(l) != 1 || !l[0].DeletedAt.IsZero() || l[0].Damage != "" {
+				t.Errorf("List = %+v", l)
+			}
+			if l := must(s.List(ctx, store.ListOptions{Deleted: true}))(t); len(l) != 0 {
+				t.Errorf("deleted: %+v", l)
+			}
+			if d := must(s.Key(ctx, store.DefaultKeyName))(t).Dependents; d.Secrets != 1 || d.DeletedSecrets != 0 || d.OfDeleted != 0 {
+				t.Errorf("Dependents = %+v", d)
+			}
+		})
+	}
+}
