@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"sync"
@@ -219,5 +220,36 @@ func TestTxVerbsJoinATransactionOfAnotherPool(t *testing.T) {
 	wantValue(t, s, "app/new", "one")
 	if rep, err := s.Verify(ctx, store.VerifyOptions{Deep: true}); err != nil || !rep.OK {
 		t.Errorf("%v, %v", rep, err)
+	}
+}
+
+// A get that a Close overtakes ends with ErrClosed, whatever is closed first.
+func TestGetsInAHostEndWithErrClosed(t *testing.T) {
+	for range 10 {
+		s := hosted(t, hostDB(t, hosts[1].query))
+		ready, errs := make(chan bool), make(chan error, 4)
+		for range cap(errs) {
+			go func() {
+				var err error
+				for i := 0; err == nil; i++ {
+					if i == 10 {
+						ready <- true
+					}
+					_, err = s.Get(t.Context(), "app/db")
+				}
+				errs <- err
+			}()
+		}
+		for range cap(errs) {
+			<-ready
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for range cap(errs) {
+			if err := <-errs; !errors.Is(err, store.ErrClosed) {
+				t.Errorf("a get ended with %v", err)
+			}
+		}
 	}
 }

@@ -374,7 +374,11 @@ func (s *Store) read(ctx context.Context, fn func(querier) error) error {
 		return ErrClosed
 	}
 	if !s.own {
-		return sqlError(fn(s.prepared.pool(s.db)))
+		err := sqlError(fn(s.prepared.pool(s.db)))
+		if err != nil && s.closed.Load() {
+			return ErrClosed // by another goroutine, with the statements that are prepared
+		}
+		return err
 	}
 	if err := s.sameFile(time.Second); err != nil {
 		return err
