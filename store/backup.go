@@ -146,7 +146,9 @@ func (s *Store) compareCopy(ctx context.Context, path string) error {
 		return err
 	}
 	defer release()
-	if _, err := conn.ExecContext(ctx, `ATTACH ? AS reseal_copy`, path); err != nil {
+	// Not cancelled: it waits for nothing, and a host's connection to which the copy
+	// was attached just before that was reported would keep it.
+	if _, err := conn.ExecContext(context.WithoutCancel(ctx), `ATTACH ? AS reseal_copy`, path); err != nil {
 		return err
 	}
 	defer func() {
