@@ -212,9 +212,6 @@ func Remembers(s *Store) bool {
 // CompareCopy compares a copy with the store, as Backup does.
 func (s *Store) CompareCopy(ctx context.Context, path string) error { return s.compareCopy(ctx, path) }
 
-// ReaderPages is readerPages.
-var ReaderPages = readerPages
-
 // Connected returns how many readers a store has connected.
 func Connected(s *Store) int { return s.readers.db.Stats().OpenConnections }
 

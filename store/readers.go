@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"runtime"
 	"sync"
 	"time"
@@ -23,20 +22,13 @@ type readers struct {
 
 func openReaders(path string, busy time.Duration) (*readers, error) {
 	n := runtime.GOMAXPROCS(0)
-	pages := fmt.Sprint(-readerPages(n))
-	settings := append(connProfile(busy, false, true), profile{"cache_size", pages, pages})
+	settings := connProfile(busy, false, true)
 	db, err := openPool(path, n, settings)
 	if err != nil {
 		return nil, err
 	}
 	return &readers{db: db, settings: settings, lent: make(chan struct{}, n)}, nil
 }
-
-// readerPages is how many KiB of pages each of n readers may keep. With SQLite's
-// 2 MB a get of one of a million secrets reads seven pages of the file, with 5 MB
-// those five that are the last of each tree. Together the readers keep at most
-// 64 MB, or 2 MB each.
-func readerPages(n int) int { return max(2000, min(5000, 64_000/n)) }
 
 // take returns a reader, for whom there is room in r.lent.
 func (r *readers) take(ctx context.Context) (*pinned, error) {

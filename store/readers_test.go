@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"fmt"
 	"runtime"
 	"sync"
 	"testing"
@@ -37,15 +36,5 @@ func TestReadersAreConnectedWhenTheyAreNeeded(t *testing.T) {
 	all.Wait()
 	if n := store.Connected(s); n < 2 || n > cores {
 		t.Errorf("%d readers are connected after gets at once, want 2 to %d", n, cores)
-	}
-}
-
-func TestReadersShareTheirRoom(t *testing.T) {
-	for n, want := range map[int]int{1: 5000, 8: 5000, 16: 4000, 128: 2000} {
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			if got := store.ReaderPages(n); got != want {
-				t.Errorf("each of %d readers keeps %d KiB of pages, want %d", n, got, want)
-			}
-		})
 	}
 }
