@@ -31,7 +31,7 @@ func getOf(c count) Side {
 		i := 0
 		return timed(func(ctx context.Context, n int) error {
 			for range n {
-				i = (i*31 + 17) % c.n
+				i = (i*21 + 17) % c.n
 				if _, err := s.Get(ctx, secretName(i)); err != nil {
 					return err
 				}

@@ -230,7 +230,7 @@ func setecGet(n int) Side {
 		i := 0
 		return timed(func(_ context.Context, times int) error {
 			for range times {
-				i = (i*31 + 17) % n
+				i = (i*21 + 17) % n
 				if _, err := d.Get(setecCaller, secretName(i)); err != nil {
 					return err
 				}

@@ -79,7 +79,7 @@ func rotateMeanwhile(ctx context.Context, s *store.Store, o *rotate.Options, mov
 func readOnly(ctx context.Context, s *store.Store, n int) (Sample, error) {
 	var took []time.Duration
 	began := time.Now()
-	for i := 0; ctx.Err() == nil; i = (i*31 + 17) % n {
+	for i := 0; ctx.Err() == nil; i = (i*21 + 17) % n {
 		at := time.Now()
 		v, err := s.Get(context.WithoutCancel(ctx), secretName(i))
 		if err != nil {

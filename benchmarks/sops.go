@@ -113,7 +113,7 @@ func (s *sops) encrypt(ctx context.Context) error {
 
 func (s *sops) get(ctx context.Context, n int) error {
 	for range n {
-		s.at = (s.at*31 + 17) % sopsFrom
+		s.at = (s.at*21 + 17) % sopsFrom
 		out, err := s.run(ctx, "decrypt", "--extract", fmt.Sprintf("[%q]", secretName(s.at)), "secrets.json")
 		if err != nil {
 			return err
