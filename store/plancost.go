@@ -135,14 +135,19 @@ func medianCost(all []sampled, of func(sampled) time.Duration) time.Duration {
 
 // sampleBehind takes one sample, in a transaction that it rolls back.
 func (p *planner) sampleBehind(ctx context.Context, after int64) (one sampled, err error) {
-	err = p.s.write(ctx, func(t *tx) error {
-		t.joined = true // nothing is remembered of what is rolled back
-		t.live = t.ctx
-		if err := p.sample(t, after, &one); err != nil {
-			return err
+	for _, how := range []reading{asOneRow, rowByRow} {
+		err = p.s.write(ctx, func(t *tx) error {
+			t.joined = true // nothing is remembered of what is rolled back
+			t.live = t.ctx
+			if err := p.sample(t, after, how, &one); err != nil {
+				return err
+			}
+			return errSampled
+		})
+		if !errors.Is(err, errChanged) { // see Step
+			break
 		}
-		return errSampled
-	})
+	}
 	if errors.Is(err, errSampled) {
 		err = nil
 	}
@@ -155,7 +160,7 @@ type sampled struct {
 }
 
 // sample moves the next data keys behind after as a batch does.
-func (p *planner) sample(t *tx, after int64, out *sampled) error {
+func (p *planner) sample(t *tx, after int64, how reading, out *sampled) error {
 	if p.plan.NewVersion {
 		if _, err := t.rotateKey(p.spec.To); err != nil {
 			return err
@@ -174,7 +179,7 @@ func (p *planner) sample(t *tx, after int64, out *sampled) error {
 		out.rows, out.bytes, out.write = int64(b.Moved), int64(m.bytes), time.Since(began)
 		return err
 	}
-	b, err := p.read(m, after, sampleRows, asOneRow)
+	b, err := p.read(m, after, sampleRows, how)
 	if err == nil && !b.rewrap(m) {
 		b, err = p.read(m, after, sampleRows, rowByRow)
 	}

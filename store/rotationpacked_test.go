@@ -163,6 +163,9 @@ func TestBatchWithMisplacedDataKey(t *testing.T) {
 	must(s.RotateKey(ctx, store.DefaultKeyName))(t)
 	must(s.RotateKey(ctx, store.DefaultKeyName))(t)
 	s.Exec(t, `UPDATE reseal_data_keys SET master_key_version = 2 WHERE id = 2`)
+	if p := must(s.PlanRotation(ctx, newestDefault, nil))(t); p.Check.Failing != 1 || p.Cost.Sampled == 0 {
+		t.Errorf("the plan: %d would fail, %d were sampled", p.Check.Failing, p.Cost.Sampled)
+	}
 	step(t, must(s.StartRotation(ctx, newestDefault))(t), 2, 1)
 }
 
