@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"sync"
 )
 
 // prepared is statements of a store in a host's database, by their text. Each
@@ -62,9 +63,12 @@ type preparing struct {
 }
 
 // in is a transaction in the host's pool, or a caller's which may be in another.
-func (p prepared) in(sqlTx *sql.Tx) querier {
+func (p prepared) in(sqlTx *sql.Tx) *preparing {
+	var mu sync.Mutex               // goroutines may share a caller's
 	stmts := map[string]*sql.Stmt{} // of the transaction's connection
 	return &preparing{sqlTx, func(ctx context.Context, query string) *sql.Stmt {
+		mu.Lock()
+		defer mu.Unlock()
 		st := stmts[query]
 		if st == nil && p[query] != nil {
 			st = sqlTx.StmtContext(ctx, p[query])
@@ -72,6 +76,18 @@ func (p prepared) in(sqlTx *sql.Tx) querier {
 		}
 		return st
 	}}
+}
+
+// inCaller is a caller's transaction. Its statements are those of the verb before,
+// if that was in it too: database/sql keeps them all until the transaction ends,
+// which are 3 KB for each verb.
+func (s *Store) inCaller(caller *sql.Tx) querier {
+	q := s.joined.Load()
+	if q == nil || q.querier != querier(caller) {
+		q = s.prepared.in(caller)
+		s.joined.Store(q)
+	}
+	return q
 }
 
 // pool is the host's pool.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -251,5 +252,26 @@ func TestGetsInAHostEndWithErrClosed(t *testing.T) {
 				t.Errorf("a get ended with %v", err)
 			}
 		}
+	}
+}
+
+// database/sql keeps what was prepared in a transaction until it ends.
+func TestTxVerbsPrepareOnceInATransaction(t *testing.T) {
+	db := hostDB(t, hosts[1].query)
+	s, ctx := hosted(t, db), t.Context()
+	tx := begin(t, db)
+	defer tx.Rollback()
+	gets := func() (heap uint64) {
+		for range 1000 {
+			must(s.GetTx(ctx, tx, "app/db"))(t)
+		}
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := gets()
+	if after := gets(); after > before+500_000 {
+		t.Errorf("1,000 gets in a transaction keep %d bytes", after-before)
 	}
 }

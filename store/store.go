@@ -42,17 +42,18 @@ type Store struct {
 	path string
 	keys *keyring // nil while sealed
 
-	own       bool                   // the store has its own file and connections
-	db        *sql.DB                // the writer's pool, or the host's
-	prepared  prepared               // in the host's
-	writer    *pinned                // only when own
-	updating  atomic.Pointer[sql.Tx] // the transaction of Update, on the writer's connection
-	readers   *readers               // only when own
-	writeLock chan struct{}          // held by the one writer of this process
-	last      *lastWrite             // what the writer knows since then; writeLock guards it
-	puts      putQueue               // that wait for it
-	done      chan struct{}          // closed by Close
-	handles   handles                // that Watch returned
+	own       bool                      // the store has its own file and connections
+	db        *sql.DB                   // the writer's pool, or the host's
+	prepared  prepared                  // in the host's
+	joined    atomic.Pointer[preparing] // the caller's transaction that was joined last
+	writer    *pinned                   // only when own
+	updating  atomic.Pointer[sql.Tx]    // the transaction of Update, on the writer's connection
+	readers   *readers                  // only when own
+	writeLock chan struct{}             // held by the one writer of this process
+	last      *lastWrite                // what the writer knows since then; writeLock guards it
+	puts      putQueue                  // that wait for it
+	done      chan struct{}             // closed by Close
+	handles   handles                   // that Watch returned
 	closed    atomic.Bool
 	schema    atomic.Int64 // SQLite's count of schema changes when the schema was last checked
 
@@ -328,6 +329,7 @@ func (s *Store) Close() error {
 		s.writer.close()
 	}
 	s.prepared.close()
+	s.joined.Store(nil)
 	if s.own && s.db != nil {
 		errs = append(errs, s.db.Close())
 	}

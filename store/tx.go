@@ -246,9 +246,11 @@ func (s *Store) join(ctx context.Context, caller *sql.Tx, fn func(*tx) error) er
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	q := s.prepared.in(caller)
+	var q querier
 	if caller == s.updating.Load() {
 		q = s.writer // the same connection, with its prepared statements
+	} else {
+		q = s.inCaller(caller)
 	}
 	t := s.newTx(ctx, q)
 	t.joined = true
@@ -265,6 +267,9 @@ func (s *Store) join(ctx context.Context, caller *sql.Tx, fn func(*tx) error) er
 		return t.finish()
 	})
 	if err != nil {
+		if fromSQLite(err) {
+			s.joined.Store(nil) // a statement may not have been prepared
+		}
 		_, rerr := t.exec("ROLLBACK TO reseal")
 		if rerr != nil {
 			// A full disk or an I/O error has rolled back the whole transaction.
