@@ -76,6 +76,16 @@ func (p *pinned) rowsOf(ctx context.Context, fn func([]driver.Value) error, quer
 	})
 }
 
+// textOf is a column of text, "" if it is null. One bit of a row makes text the
+// same text as bytes.
+func textOf(column driver.Value) string {
+	if b, ok := column.([]byte); ok {
+		return string(b)
+	}
+	text, _ := column.(string)
+	return text
+}
+
 // driverStmt is a prepared statement of the driver's.
 type driverStmt interface {
 	driver.Stmt

@@ -232,8 +232,7 @@ func (l *lister) read(ids string, args ...any) ([]*listed, error) {
 		sec.tag = fixed[:min(tagSize, len(fixed))]
 		copy(of.versionID[:], fixed[len(sec.tag):])
 		if byRow[sec.row] == nil {
-			sec.name, _ = row[0].(string)
-			sec.description, _ = row[4].(string)
+			sec.name, sec.description = textOf(row[0]), textOf(row[4])
 			sec.keyRow.Valid, sec.tags = true, map[string]string{}
 			if k := l.configured[sec.keyRow.Int64]; k != nil {
 				sec.keyID, sec.keyName = k.id[:], k.name
@@ -241,8 +240,8 @@ func (l *lister) read(ids string, args ...any) ([]*listed, error) {
 			byRow[sec.row] = &sec
 			batch = append(batch, &sec)
 		}
-		if name, ok := row[3].(string); ok {
-			of.label = name
+		if row[3] != nil {
+			of.label = textOf(row[3])
 			byRow[sec.row].labels = append(byRow[sec.row].labels, of)
 		}
 		return nil
@@ -259,10 +258,8 @@ func (l *lister) read(ids string, args ...any) ([]*listed, error) {
 	}
 	if err := rowsOf(l.ctx, l.q, func(row []driver.Value) error {
 		of, _ := row[0].(int64)
-		key, _ := row[1].(string)
-		value, _ := row[2].(string)
 		if sec := byRow[of]; sec != nil {
-			sec.tags[key] = value
+			sec.tags[textOf(row[1])] = textOf(row[2])
 		}
 		return nil
 	}, selectListedTags, string(rows)); err != nil {
@@ -275,7 +272,7 @@ func (l *lister) read(ids string, args ...any) ([]*listed, error) {
 		splitNumbers(numbers, &of, &d.row, &d.number, &d.createdAt, &d.keyVersion)
 		fixed, _ := row[1].([]byte)
 		d.wrapped = fixed[copy(d.versionID[:], fixed):]
-		d.token, _ = row[2].(string)
+		d.token = textOf(row[2])
 		if sec := byRow[of]; sec != nil {
 			sec.versions = append(sec.versions, d)
 		}

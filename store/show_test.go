@@ -70,3 +70,27 @@ func TestDateOfZeroDeletesNothing(t *testing.T) {
 		})
 	}
 }
+
+// One altered bit makes the text of a column the same bytes: what is told of a
+// secret stays as it is.
+func TestShowTellsTextThatBecameBytes(t *testing.T) {
+	s, ctx := resealtest.New(t, &resealtest.Options{Damaged: true}), t.Context()
+	description := "of the app"
+	s.MustPut(t, "app/db", "one", store.PutOptions{Description: &description, Tags: map[string]string{"team": "red"}})
+	want := must(s.Show(ctx, "app/db"))(t)
+	strict := func(from, to string) {
+		t.Helper()
+		s.Exec(t, `PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, '`+from+`', '`+to+`') WHERE name LIKE 'reseal%'; PRAGMA writable_schema = RESET`)
+	}
+	strict(") STRICT", ") /* strict */")
+	s.Exec(t, `
+		UPDATE reseal_secrets SET description = CAST(description AS BLOB);
+		UPDATE reseal_tags SET key = CAST(key AS BLOB), value = CAST(value AS BLOB)`)
+	strict(") /* strict */", ") STRICT")
+	if got := must(s.Show(ctx, "app/db"))(t); got.Description != description {
+		t.Errorf("description %q", got.Description)
+	} else {
+		storetest.Diff(t, "what is shown", want, got)
+	}
+	s.MustGet(t, "app/db")
+}
