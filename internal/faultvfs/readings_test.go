@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"github.com/reseal/reseal/internal/storetest"
+	"github.com/reseal/reseal/resealtest"
 	"github.com/reseal/reseal/rotate"
 	"github.com/reseal/reseal/store"
 )
@@ -40,12 +41,18 @@ func readings() []*operation {
 			return some(int(n), err)
 		}},
 		{name: "audit verify", reads: true, run: func(ctx ctxT, s st, _ string) error { return storetest.Err(s.VerifyAudit(ctx)) }},
-		{name: "anchor", reads: true, run: func(ctx ctxT, s st, _ string) error {
+		{name: "anchor", reads: true, run: func(ctx ctxT, s st, folder string) error {
 			a, err := s.Anchor(ctx)
 			if err != nil {
 				return err
 			}
-			return s.CheckAnchor(ctx, a)
+			o := options(later)
+			o.Anchor = &a
+			again, err := store.Open(ctx, filepath.Join(folder, fileName), resealtest.Credential(), o) // has read nothing yet
+			if err != nil {
+				return err
+			}
+			return errors.Join(again.CheckAnchor(ctx, a), again.Close())
 		}},
 		{name: "residue", reads: true, run: func(ctx ctxT, s st, _ string) error { return storetest.Err(s.ScanResidue(ctx)) }},
 		{name: "rotate plan", reads: true, run: func(ctx ctxT, s st, _ string) error {
