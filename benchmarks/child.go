@@ -18,9 +18,9 @@ import (
 	"github.com/reseal/reseal/store"
 )
 
-// childVariable, when it is set, makes the program a child that rotates the
-// store in the folder that it names, and tells what that took: memory can be
-// measured only of a process that does nothing else.
+// childVariable, when it is set, makes the program a child that rotates, verifies
+// or reads the store in the folder that it names, and tells what that took: memory
+// and caches are those of a process that does nothing else.
 const childVariable = "RESEAL_BENCHMARK_CHILD"
 
 // Child does a child's work and reports whether the program is one. main calls
@@ -67,6 +67,13 @@ func childTask(ctx context.Context, gear, dir string) (Sample, error) {
 		return Sample{}, err
 	}
 	defer s.Close()
+	if n, ok := strings.CutPrefix(gear, getOfPrefix); ok {
+		count, err := strconv.Atoi(n)
+		if err != nil {
+			return Sample{}, err
+		}
+		return getAll(ctx, s, count)
+	}
 	if err := use(ctx, s); err != nil {
 		return Sample{}, err
 	}
@@ -138,6 +145,39 @@ func verifyAll(ctx context.Context, s *store.Store) (Sample, error) {
 		err = errors.New("the store does not verify")
 	}
 	return Sample{Time: time.Since(began), N: int(r.VersionsChecked), Extra: map[string]float64{}}, err
+}
+
+// getOfPrefix and the number of a store's secrets are the gear of a child that
+// reads them, with the cache of the process for itself: all of SQLite's connections
+// of a process share one.
+const (
+	getOfPrefix = "get of "
+	getsAlone   = 10_000
+)
+
+// getAll reads some of n secrets, all over the store, and then as many others.
+func getAll(ctx context.Context, s *store.Store, n int) (Sample, error) {
+	var began time.Time
+	for i, at := 0, os.Getpid(); i < 2*getsAlone; i++ {
+		if i == getsAlone { // the caches are warm
+			began = time.Now()
+		}
+		at = (at*21 + 17) % n
+		if _, err := s.Get(ctx, secretName(at)); err != nil {
+			return Sample{}, err
+		}
+	}
+	return Sample{Time: time.Since(began), N: getsAlone}, nil
+}
+
+// getAlone is a side that reads n secrets of the store in a folder in a process of
+// its own.
+func getAlone(name string, n int, folder func(ctx context.Context, dir string) (string, error)) Side {
+	return Side{Name: name, N: getsAlone, Open: func(ctx context.Context, dir string) (*Work, error) {
+		in, err := folder(ctx, dir)
+		gear := getOfPrefix + strconv.Itoa(n)
+		return &Work{Do: func(ctx context.Context, _ int) (Sample, error) { return inChild(ctx, gear, in) }}, err
+	}}
 }
 
 // memory reads one of the kernel's figures about this process, in megabytes of

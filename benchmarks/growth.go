@@ -23,22 +23,10 @@ func growthCases() []Case {
 }
 
 func getOf(c count) Side {
-	return Side{Name: c.name, Open: func(ctx context.Context, _ string) (*Work, error) {
-		s, err := sharedStore(ctx, c.n, smallValue)
-		if err != nil {
-			return nil, err
-		}
-		i := 0
-		return timed(func(ctx context.Context, n int) error {
-			for range n {
-				i = (i*21 + 17) % c.n
-				if _, err := s.Get(ctx, secretName(i)); err != nil {
-					return err
-				}
-			}
-			return nil
-		}, nil), nil
-	}}
+	return getAlone(c.name, c.n, func(ctx context.Context, _ string) (string, error) {
+		_, dir, err := sharedFolder(ctx, c.n, smallValue)
+		return dir, err
+	})
 }
 
 func openOf(c count) Side {
@@ -63,19 +51,22 @@ func openOf(c count) Side {
 	}}
 }
 
-// getAnalyzed is getSide in a store in which ANALYZE was run, or was not.
+// getAnalyzed reads a store in which ANALYZE was run, or was not.
 func getAnalyzed(analyzed bool) Side {
-	side, name := getSide(1), "before"
+	name := "before"
 	if analyzed {
 		name = "after"
 	}
-	return Side{Name: name, Open: func(ctx context.Context, dir string) (*Work, error) {
-		w, err := side.Open(ctx, dir)
-		if err != nil || !analyzed {
-			return w, err
+	return getAlone(name, readFrom, func(ctx context.Context, dir string) (string, error) {
+		s, err := filledStore(ctx, dir, readFrom, valueSize)
+		if err != nil {
+			return dir, err
 		}
-		return w, analyze(ctx, dir)
-	}}
+		if err := s.Close(); err != nil || !analyzed {
+			return dir, err
+		}
+		return dir, analyze(ctx, dir)
+	})
 }
 
 func verifySide(c count) Side {
