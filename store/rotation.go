@@ -60,8 +60,8 @@ func (o *RotationSpec) resolve(t *tx) (from, to *masterKey, err error) {
 }
 
 // Rotation is a rotation job under this process's lease, or the certainty that
-// there is nothing to do. Read, Rewrap and Keep may run
-// beside its other methods, of which one goroutine uses one at a time.
+// there is nothing to do. Read, Rewrap and Keep may run beside its other methods,
+// of which one goroutine uses one at a time.
 type Rotation struct {
 	s     *Store
 	spec  RotationSpec
