@@ -106,7 +106,7 @@ func TestStoreGoesToFormat2WhileItIsKilled(t *testing.T) {
 	kills, between, last := 0, 0, 0
 	for {
 		// Later and later, so that a busy machine comes to the end too.
-		ended := formatRun(t, s.Path(), time.Duration(1+r.IntN(40+2*kills))*time.Millisecond)
+		ended := formatRun(t, s.Path(), time.Duration(1+r.IntN(8+kills))*time.Millisecond)
 		n := formats(t, s)
 		if n[both1]+n[both2] != total || n[both2] < last {
 			t.Fatalf("after %d kills: %v of %d, with %d of format 2 before", kills, n, total, last)
